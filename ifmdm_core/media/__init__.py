@@ -1,0 +1,1 @@
+"""Pictures, sound, video and faces: reading them safely and writing them exactly."""
