@@ -1,0 +1,1 @@
+"""The commands of `ifmdm_core`, one module each, imported only when one is run."""

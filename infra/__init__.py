@@ -1,0 +1,1 @@
+"""What composes the rooms. So far: the command line (`infra.cli`)."""

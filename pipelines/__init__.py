@@ -1,0 +1,1 @@
+"""Datasets and training at scale. So far: procedural talking faces (`pipelines.synthetic`)."""
