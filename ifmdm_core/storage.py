@@ -1,0 +1,326 @@
+"""Bytes by key on a folder or a bucket: get, put, put_if_absent, list, delete.
+
+The only module that builds S3 clients (boto3 and pyarrow, from one `S3Config`). `put_if_absent` is the primitive
+that everything durable stands on: of any number of racing writers of a key exactly one gets True.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ifmdm_core.errors import BadInput, Forbidden, IfmdmError, NotFound, Unavailable
+from ifmdm_core.uri import Uri, check_key
+
+_TEMP_PREFIX = ".ifmdm-tmp-"
+
+
+class S3Config(BaseModel):
+    """How to reach S3. Unset fields follow the AWS environment and profile files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str | None = Field(None, description="URL of an S3-compatible store")
+    region: str | None = Field(None, description="region, e.g. eu-central-1")
+    profile: str | None = Field(None, description="named profile; one with SSO settings signs in by SSO")
+    role_arn: str | None = Field(None, description="role to assume with the credentials above")
+    kms_key_id: str | None = Field(None, description="KMS key that encrypts what is written")
+    path_style: bool | None = Field(None, description="bucket in the path; None decides by endpoint")
+    connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
+    read_timeout_s: float = Field(60.0, gt=0, description="seconds without a byte")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One listed object."""
+
+    key: str
+    size: int
+    """bytes"""
+    modified: datetime
+    """by the store's clock, UTC"""
+
+
+class Storage(Protocol):
+    """What both kinds of store offer; keys are relative to the store's root and checked by `check_key`."""
+
+    root: Uri
+
+    def get(self, key: str) -> bytes:
+        """The bytes of `key`; NotFound when absent."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write `key` whole; readers see the old or the new bytes, never a mixture."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write `key` only if nothing is there: True for the one writer that did, False for the others.
+
+        Raises:
+            Unavailable: the store's answer leaves open whether the write happened; read `key` back.
+        """
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[Item]:
+        """Objects whose key starts with `prefix`, in the order of their keys' UTF-8 bytes."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; removing what is absent is no error."""
+        ...
+
+
+def open_storage(root: str | Path | Uri, config: S3Config | None = None) -> Storage:
+    """The store at a folder path or `s3://bucket/prefix`."""
+    uri = root if isinstance(root, Uri) else Uri.parse(root)
+    return S3Storage(uri, config or S3Config()) if uri.scheme == "s3" else FolderStorage(uri)
+
+
+class FolderStorage:
+    """A store in a local folder; the folder is made on the first write."""
+
+    def __init__(self, root: Uri) -> None:
+        self.root = root
+        self._folder = Path(root.path).resolve()
+
+    def get(self, key: str) -> bytes:
+        with _disk_errors(key):
+            return self._path(key).read_bytes()
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        with _disk_errors(key), self._finished_temp(path, data) as temp:
+            os.replace(temp, path)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        with _disk_errors(key), self._finished_temp(path, data) as temp:
+            try:
+                os.link(temp, path)  # atomic, and fails where the name exists
+            except FileExistsError:
+                return False
+            return True
+
+    def list(self, prefix: str = "") -> Iterator[Item]:
+        _check_prefix(prefix)
+        start = self._folder / prefix.rpartition("/")[0]
+        found = []
+        for folder, _, names in os.walk(start):
+            for name in names:
+                path = Path(folder) / name
+                key = path.relative_to(self._folder).as_posix()
+                if key.startswith(prefix) and not name.startswith(_TEMP_PREFIX):
+                    found.append((key, path))
+        for key, path in sorted(found, key=lambda pair: pair[0].encode("utf-8", "surrogateescape")):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue  # deleted while we listed
+            yield Item(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+
+    def delete(self, key: str) -> None:
+        with _disk_errors(key), contextlib.suppress(FileNotFoundError):
+            self._path(key).unlink()
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        if key.rpartition("/")[2].startswith(_TEMP_PREFIX):
+            raise BadInput(f"key {key!r} starts with {_TEMP_PREFIX!r}, which is reserved")
+        path = self._folder / key
+        if not path.parent.resolve().is_relative_to(self._folder):
+            raise Forbidden(f"key {key!r} leaves {str(self._folder)!r} by a link")
+        return path
+
+    @contextlib.contextmanager
+    def _finished_temp(self, path: Path, data: bytes) -> Iterator[str]:
+        """A complete, synced temporary file beside `path`, gone afterwards."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temp = tempfile.mkstemp(prefix=_TEMP_PREFIX, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temp
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temp)
+
+
+class S3Storage:
+    """A store under `s3://bucket/prefix`."""
+
+    def __init__(self, root: Uri, config: S3Config) -> None:
+        self.root = root
+        self._config = config
+        self._client = s3_client(config)
+        # A conditional put that is retried inside the client meets its own first write and reports a loss.
+        self._once = s3_client(config, attempts=1)
+        self._prefix = root.path.rstrip("/") + "/" if root.path.rstrip("/") else ""
+
+    def get(self, key: str) -> bytes:
+        with _s3_errors(self._named(key)):
+            reply = self._client.get_object(Bucket=self.root.bucket, Key=self._key(key))
+            body: bytes = reply["Body"].read()
+            return body
+
+    def put(self, key: str, data: bytes) -> None:
+        with _s3_errors(self._named(key)):
+            self._client.put_object(Bucket=self.root.bucket, Key=self._key(key), Body=data, **self._encryption())
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        from botocore.exceptions import ClientError
+
+        with _s3_errors(self._named(key)):
+            try:
+                self._once.put_object(
+                    Bucket=self.root.bucket, Key=self._key(key), Body=data, IfNoneMatch="*", **self._encryption()
+                )
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                    return False
+                raise
+            return True
+
+    def list(self, prefix: str = "") -> Iterator[Item]:
+        _check_prefix(prefix)
+        with _s3_errors(self._named(prefix)):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.root.bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield Item(entry["Key"][len(self._prefix) :], entry["Size"], entry["LastModified"])
+
+    def delete(self, key: str) -> None:
+        with _s3_errors(self._named(key)):
+            self._client.delete_object(Bucket=self.root.bucket, Key=self._key(key))
+
+    def _key(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _named(self, key: str) -> str:
+        return f"s3://{self.root.bucket}/{self._prefix}{key}"
+
+    def _encryption(self) -> dict[str, str]:
+        key = self._config.kms_key_id
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
+
+
+def s3_client(config: S3Config, attempts: int = 5) -> Any:
+    """A boto3 S3 client. `attempts` counts the first try."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    path_style = config.path_style if config.path_style is not None else config.endpoint is not None
+    options = Config(
+        connect_timeout=config.connect_timeout_s,
+        read_timeout=config.read_timeout_s,
+        retries={"total_max_attempts": attempts, "mode": "standard"},
+        s3={"addressing_style": "path"} if path_style else None,
+        # Newer checksums on every request are refused by older S3-compatible stores.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        return _session(config).client("s3", endpoint_url=config.endpoint, config=options)
+    except (BotoCoreError, ValueError) as error:
+        raise BadInput(f"S3 settings: {error}", fix="check endpoint, profile and region") from None
+
+
+def arrow_filesystem(config: S3Config) -> Any:
+    """A pyarrow S3 filesystem with the same endpoint and credentials as `s3_client`."""
+    from pyarrow import fs
+
+    session = _session(config)
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise Forbidden("no S3 credentials found", fix="set a profile, a role or AWS_ACCESS_KEY_ID")
+    frozen = credentials.get_frozen_credentials()
+    endpoint = config.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return fs.S3FileSystem(
+        access_key=frozen.access_key,
+        secret_key=frozen.secret_key,
+        session_token=frozen.token,
+        region=session.region_name or "us-east-1",
+        endpoint_override=endpoint,
+        connect_timeout=config.connect_timeout_s,
+        request_timeout=config.read_timeout_s,
+    )
+
+
+def _session(config: S3Config) -> Any:
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = boto3.Session(profile_name=config.profile, region_name=config.region)
+    except BotoCoreError as error:
+        raise BadInput(f"S3 profile {config.profile!r}: {error}") from None
+    if config.role_arn is None:
+        return session
+    with _s3_errors(config.role_arn):
+        reply = session.client("sts").assume_role(RoleArn=config.role_arn, RoleSessionName="ifmdm")
+    temporary = reply["Credentials"]
+    return boto3.Session(
+        aws_access_key_id=temporary["AccessKeyId"],
+        aws_secret_access_key=temporary["SecretAccessKey"],
+        aws_session_token=temporary["SessionToken"],
+        region_name=session.region_name,
+    )
+
+
+def _check_prefix(prefix: str) -> None:
+    if prefix.startswith("/") or any(part in ("..", ".") for part in prefix.split("/")) or "\0" in prefix:
+        raise BadInput(f"prefix {prefix!r} is not a plain relative path")
+
+
+@contextlib.contextmanager
+def _disk_errors(key: str) -> Iterator[None]:
+    """OSErrors as ours."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(f"nothing at {key!r}") from None
+    except PermissionError:
+        raise Forbidden(f"no permission for {key!r}") from None
+    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+        raise BadInput(f"key {key!r} is a folder, or runs through a file") from None
+    except OSError as error:
+        raise Unavailable(f"disk fault at {key!r}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _s3_errors(name: str) -> Iterator[None]:
+    """botocore errors as ours. Timeouts, 409 and 5xx leave the outcome of a write open: Unavailable."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, TokenRetrievalError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _from_client_error(name, error) from None
+    except (NoCredentialsError, TokenRetrievalError) as error:
+        raise Forbidden(f"{name!r}: {error}", fix="set a profile, sign in by SSO, or set AWS_ACCESS_KEY_ID") from None
+    except BotoCoreError as error:
+        raise Unavailable(f"{name!r}: {error}", retry_after=5.0) from None
+
+
+def _from_client_error(name: str, error: Any) -> IfmdmError:
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    code = error.response["Error"].get("Code", "")
+    if status == 404:
+        return NotFound(f"nothing at {name!r} ({code})")
+    if status in (401, 403):
+        return Forbidden(f"{name!r} is refused ({code})", fix="check the credentials and the bucket's policy")
+    if status in (408, 409, 429) or status >= 500:
+        return Unavailable(f"{name!r}: the store answered {status} ({code})", retry_after=2.0)
+    return BadInput(f"{name!r}: the store answered {status} ({code})")
