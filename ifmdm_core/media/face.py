@@ -164,7 +164,7 @@ def choose_face(
 ) -> Choice:
     """The face to animate among `faces` (largest first), as the square to cut.
 
-    `spec`: "auto" is the largest; N the N-th largest, from 1; "none" cuts the middle square of a picture of `size`
+    `spec`: "auto" is the largest; N the N-th largest, from 0; "none" cuts the middle square of a picture of `size`
     (width, height); (x, y, w, h) is a face box in pixels given by hand. Raises BadInput naming the picture.
     """
     if isinstance(spec, str) and spec == "none":
@@ -182,12 +182,12 @@ def choose_face(
     if spec == "auto":
         face, note = faces[0], ""
         if len(faces) > 1:
-            note = f"{name}: {len(faces)} faces found, using the largest; --face 2 takes the next one"
+            note = f"{name}: {len(faces)} faces found, using the largest; --face 1 takes the next one"
         return Choice(crop_square(face.box), face, note)
-    if isinstance(spec, str) or not 1 <= spec <= len(faces):
-        found = f"1 to {len(faces)}" if len(faces) > 1 else "1"
+    if isinstance(spec, str) or not 0 <= spec < len(faces):
+        found = f"0 to {len(faces) - 1}" if len(faces) > 1 else "0"
         raise BadInput(f"{name}: no face {spec!r}", fix=f"faces are numbered from the largest: --face {found}")
-    return Choice(crop_square(faces[spec - 1].box), faces[spec - 1])
+    return Choice(crop_square(faces[spec].box), faces[spec])
 
 
 def locate_face(image: Image, spec: str | int | Sequence[float] = "auto", *, name: str = "the picture") -> Choice:
