@@ -1,0 +1,205 @@
+"""Speech in: any container, codec, rate and channel count -> 16 kHz mono, in bounded memory.
+
+Decoding streams through temporary files: hours of sound cost disk, not memory. Encoder priming and padding (edit
+lists, LAME and Opus headers) are removed by the decoder, so sample 0 is the first sample that was recorded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from ifmdm_core.errors import BadInput
+from ifmdm_core.media.container import MAX_SECONDS, Source, declared_seconds, opened, reason
+
+RATE = 16_000  # Hz, what the speech encoder hears
+MIN_SECONDS = 0.1
+SILENCE = 5e-4  # half of the peak-to-peak amplitude; -66 dBFS
+BLOCK = 1 << 16  # samples
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class NativeAudio:
+    """The sound at its own quality for the encoder: a headerless file of interleaved little-endian int16."""
+
+    path: Path
+    rate: int
+    channels: int
+    num_samples: int  # per channel
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Decoded sound. `samples` is 16 kHz mono float32 [n] in [-1, 1], backed by a file."""
+
+    samples: Samples
+    source_rate: int
+    source_samples: int
+    native: NativeAudio
+    name: str = "the audio"
+    _folder: Any = field(default=None, repr=False, compare=False)  # keeps the temporary files alive
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.source_samples / self.source_rate
+
+    def num_frames(self, fps: float | Fraction = 25) -> int:
+        """Video frames that this sound lasts: floor(samples * fps / rate + 1/2), in integers."""
+        rate = Fraction(fps).limit_denominator(100_000)
+        top, bottom = self.source_samples * rate.numerator, self.source_rate * rate.denominator
+        return (2 * top + bottom) // (2 * bottom)
+
+
+def read_audio(source: Source, name: str | None = None) -> Audio:
+    """The first sound stream of a file (or its bytes).
+
+    Raises NotFound, Forbidden or BadInput naming the file: not sound, no sound stream, damaged, shorter than its
+    header says, shorter than 0.1 s, longer than 6 h, silent, or with samples that are not numbers.
+    """
+    with opened(source, "audio", name) as (container, name):
+        if not container.streams.audio:
+            raise BadInput(f"{name}: has no sound in it", fix="give a file with a sound track, such as WAV or MP3")
+        stream = container.streams.audio[0]
+        declared = declared_seconds(container, stream)
+        if declared is not None and declared > MAX_SECONDS:
+            raise _too_long(name, declared)
+        spool = _Spool(name)
+        for frame in _frames(container, stream, name):
+            spool.add(frame)
+        audio = spool.finish()
+        if declared is not None and audio.duration < declared - max(0.25, 0.01 * declared):
+            raise BadInput(
+                f"{name}: truncated: holds {audio.duration:.2f} s of the {declared:.2f} s its header promises",
+                fix="download or export it again",
+            )
+    return _checked(audio, spool)
+
+
+def audio_from_samples(samples: npt.NDArray[Any], rate: int, name: str = "the audio") -> Audio:
+    """Sound from float samples [n] or [n, channels] in [-1, 1] at `rate` Hz; the same checks as `read_audio`."""
+    planes = np.atleast_2d(np.asarray(samples, np.float32).T)  # [channels, n]
+    if planes.shape[0] > 2:
+        raise ValueError(f"samples must be [n], [n, 1] or [n, 2], not {np.shape(samples)}")
+    spool = _Spool(name)
+    for start in range(0, planes.shape[1], BLOCK):
+        block = np.ascontiguousarray(planes[:, start : start + BLOCK])
+        frame = av.AudioFrame.from_ndarray(block, "fltp", "mono" if len(planes) == 1 else "stereo")
+        frame.sample_rate = rate
+        frame.time_base = Fraction(1, rate)
+        frame.pts = start
+        spool.add(frame)
+    return _checked(spool.finish(), spool)
+
+
+def _frames(container: Any, stream: Any, name: str) -> Iterator[Any]:
+    """Decoded frames; a few broken packets in a long file are stepped over, more are an error."""
+    packets = broken = 0
+    last: Exception | None = None
+    demuxed = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxed, None)
+            if packet is None:
+                break
+            packets += 1
+            yield from packet.decode()
+        except (av.FFmpegError, ValueError) as error:
+            broken += 1
+            last = error
+            if broken > 50 or isinstance(error, av.error.EOFError):
+                break
+    if broken > max(1, packets // 50):
+        raise BadInput(
+            f"{name}: damaged sound ({broken} of {packets} packets do not decode: {reason(last or Exception())})",
+            fix="download or export it again",
+        ) from last
+
+
+def _too_long(name: str, seconds: float) -> BadInput:
+    return BadInput(
+        f"{name}: {seconds / 3600:.1f} hours of sound; at most {MAX_SECONDS / 3600:.0f} are read",
+        fix="cut it into parts",
+        too_large=True,
+    )
+
+
+class _Spool:
+    """Resamples decoded frames into two temporary files: 16 kHz mono float32 and native int16."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = tempfile.TemporaryDirectory(prefix="ifmdm-audio-", ignore_cleanup_errors=True)
+        self.speech_path, self.native_path = Path(self.folder.name, "speech.f32"), Path(self.folder.name, "native.s16")
+        self.speech: IO[bytes] = self.speech_path.open("wb")
+        self.native: IO[bytes] = self.native_path.open("wb")
+        self.rate = self.channels = self.count = self.native_count = self.speech_count = 0
+        self.low, self.high = np.inf, -np.inf
+        self._source: tuple[str, str, int] | None = None
+        self._to_native: Any = None
+        self._to_speech: Any = None
+
+    def add(self, frame: Any) -> None:
+        """Take one decoded frame; a change of rate or layout in mid-stream is followed."""
+        source = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if source != self._source:
+            self._flush()
+            if self.rate == 0:
+                self.rate, self.channels = frame.sample_rate, min(2, frame.layout.nb_channels)
+            layout = "mono" if self.channels == 1 else "stereo"
+            self._to_native = av.AudioResampler("flt", layout, self.rate)
+            self._to_speech = av.AudioResampler("flt", "mono", RATE)
+            self._source = source
+        frame.pts = None  # gaps in time stamps are not sound
+        self._store(self._to_native.resample(frame), self._to_speech.resample(frame))
+
+    def finish(self) -> Audio:
+        self._flush()
+        self.native.close()
+        self.speech.close()
+        if self.native_count == 0:
+            raise BadInput(f"{self.name}: has no sound in it (0 samples)", fix="give a recording of speech")
+        wanted = (2 * self.native_count * RATE + self.rate) // (2 * self.rate)
+        with self.speech_path.open("r+b") as stream:  # the resampler's tail may miss or exceed a few samples
+            stream.truncate(4 * wanted)
+        samples = np.memmap(self.speech_path, np.float32, "c", shape=(wanted,))
+        native = NativeAudio(self.native_path, self.rate, self.channels, self.native_count)
+        return Audio(samples, self.rate, self.native_count, native, self.name, self.folder)
+
+    def _flush(self) -> None:
+        if self._source is not None:
+            self._store(self._to_native.resample(None), self._to_speech.resample(None))
+
+    def _store(self, native: list[Any], speech: list[Any]) -> None:
+        for frame in native:
+            block = frame.to_ndarray().reshape(-1, self.channels)  # [n, channels]
+            if not np.isfinite(block).all():
+                raise BadInput(f"{self.name}: has samples that are not numbers (NaN)", fix="export it again as 16-bit WAV")
+            self.low, self.high = min(self.low, float(block.min())), max(self.high, float(block.max()))
+            np.clip(block * 32768.0 + 0.5, -32768, 32767, out=block)
+            self.native.write(np.floor(block).astype("<i2").tobytes())
+            self.native_count += len(block)
+        if self.native_count > MAX_SECONDS * self.rate:
+            raise _too_long(self.name, self.native_count / self.rate)
+        for frame in speech:
+            self.speech.write(np.clip(frame.to_ndarray().ravel(), -1, 1).astype("<f4").tobytes())
+
+
+def _checked(audio: Audio, spool: _Spool) -> Audio:
+    if audio.duration < MIN_SECONDS:
+        raise BadInput(
+            f"{audio.name}: only {1000 * audio.duration:.0f} ms of sound", fix=f"give at least {MIN_SECONDS} s of speech"
+        )
+    if (spool.high - spool.low) / 2 < SILENCE:
+        raise BadInput(f"{audio.name}: is silent", fix="give a recording of speech; check that the right track is used")
+    return audio
