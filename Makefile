@@ -1,0 +1,32 @@
+# Each target does all its set-up in .venv, from Python 3.11 (or later) and make alone. A second run takes seconds.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# uv reads neither pip's environment nor its configuration: hand over the folder of local wheels, if there is one.
+INSTALL = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}" \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.PHONY: demo test clean
+
+demo: $(VENV)/.render  ## render the bundled portrait and speech to ./out/
+	$(BIN)/ifmdm demo --out out
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest
+
+clean:  ## remove the environment and everything made by these targets
+	rm -rf $(VENV) out .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ifmdm needs Python 3.11 or later: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.render: pyproject.toml $(BIN)/uv
+	$(INSTALL) -e '.[render]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(BIN)/uv
+	$(INSTALL) -e '.[render,dev]'
+	touch $@ $(VENV)/.render
