@@ -1,7 +1,8 @@
 """Speech in: any container, codec, rate and channel count -> 16 kHz mono, in bounded memory.
 
 Decoding streams through temporary files: hours of sound cost disk, not memory. Encoder priming and padding (edit
-lists, LAME and Opus headers) are removed by the decoder, so sample 0 is the first sample that was recorded.
+lists, LAME and Opus headers) are removed, so sample 0 is the first sample that was recorded. (Raw ADTS has no such
+header: its priming stays, for the speech encoder and the written video alike, so both still agree.)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ RATE = 16_000  # Hz, what the speech encoder hears
 MIN_SECONDS = 0.1
 SILENCE = 5e-4  # half of the peak-to-peak amplitude; -66 dBFS
 BLOCK = 1 << 16  # samples
+PADDING = 4096  # samples; a packet of the usual codecs is shorter
 
 Samples = npt.NDArray[np.float32]
 
@@ -61,9 +63,11 @@ class Audio:
         return (2 * top + bottom) // (2 * bottom)
 
 
-def read_audio(source: Source, name: str | None = None) -> Audio:
+def read_audio(source: Source, name: str | None = None, *, start: float | None = None) -> Audio:
     """The first sound stream of a file (or its bytes).
 
+    With `start`, sample 0 is at that time stamp of the file (seconds): earlier sound is cut, a later
+    beginning is padded with silence.
     Raises NotFound, Forbidden or BadInput naming the file: not sound, no sound stream, damaged, shorter than its
     header says, shorter than 0.1 s, longer than 6 h, silent, or with samples that are not numbers.
     """
@@ -76,9 +80,12 @@ def read_audio(source: Source, name: str | None = None) -> Audio:
             raise _too_long(name, declared)
         spool = _Spool(name)
         for frame in _frames(container, stream, name):
+            if start is not None and spool.rate == 0:
+                spool.lead = float(frame.time or 0.0) - start
             spool.add(frame)
-        audio = spool.finish()
-        if declared is not None and audio.duration < declared - max(0.25, 0.01 * declared):
+        # MP4 tells where the encoder's padding begins; the decoder leaves it in.
+        audio = spool.finish(declared + spool.lead if declared is not None and "mp4" in container.format.name else None)
+        if start is None and declared is not None and audio.duration < declared - max(0.25, 0.01 * declared):
             raise BadInput(
                 f"{name}: truncated: holds {audio.duration:.2f} s of the {declared:.2f} s its header promises",
                 fix="download or export it again",
@@ -143,7 +150,8 @@ class _Spool:
         self.speech_path, self.native_path = Path(self.folder.name, "speech.f32"), Path(self.folder.name, "native.s16")
         self.speech: IO[bytes] = self.speech_path.open("wb")
         self.native: IO[bytes] = self.native_path.open("wb")
-        self.rate = self.channels = self.count = self.native_count = self.speech_count = 0
+        self.rate = self.channels = self.native_count = 0
+        self.lead = 0.0  # seconds of silence to put before the first sample, or to cut where negative
         self.low, self.high = np.inf, -np.inf
         self._source: tuple[str, str, int] | None = None
         self._to_native: Any = None
@@ -156,15 +164,20 @@ class _Spool:
             self._flush()
             if self.rate == 0:
                 self.rate, self.channels = frame.sample_rate, min(2, frame.layout.nb_channels)
+                self._begin()
             layout = "mono" if self.channels == 1 else "stereo"
             self._to_native = av.AudioResampler("flt", layout, self.rate)
             self._to_speech = av.AudioResampler("flt", "mono", RATE)
             self._source = source
-        frame.pts = None  # gaps in time stamps are not sound
+        frame.pts = None  # the resamplers must not act on time stamps
         self._store(self._to_native.resample(frame), self._to_speech.resample(frame))
 
-    def finish(self) -> Audio:
+    def finish(self, seconds: float | None = None) -> Audio:
+        """Close the files and map them; `seconds` is where the sound ends if the last packet was padded."""
         self._flush()
+        if seconds is not None and 0 < self.native_count - round(seconds * self.rate) < PADDING:
+            self.native_count = round(seconds * self.rate)
+            self.native.truncate(2 * self.channels * self.native_count)
         self.native.close()
         self.speech.close()
         if self.native_count == 0:
@@ -180,19 +193,35 @@ class _Spool:
         if self._source is not None:
             self._store(self._to_native.resample(None), self._to_speech.resample(None))
 
+    def _begin(self) -> None:
+        """Write the leading silence, or note how many samples to cut."""
+        if self.lead > MAX_SECONDS:
+            raise _too_long(self.name, self.lead)
+        self._cut_native, self._cut_speech = round(-self.lead * self.rate), round(-self.lead * RATE)
+        for _ in range(-self._cut_native):
+            self.native.write(bytes(2 * self.channels))
+        for _ in range(-self._cut_speech):
+            self.speech.write(bytes(4))
+        self.native_count = max(0, -self._cut_native)
+
     def _store(self, native: list[Any], speech: list[Any]) -> None:
         for frame in native:
             block = frame.to_ndarray().reshape(-1, self.channels)  # [n, channels]
+            skip = min(max(self._cut_native, 0), len(block))
+            self._cut_native -= skip
+            block = block[skip:]
             if not np.isfinite(block).all():
                 raise BadInput(f"{self.name}: has samples that are not numbers (NaN)", fix="export it again as 16-bit WAV")
-            self.low, self.high = min(self.low, float(block.min())), max(self.high, float(block.max()))
-            np.clip(block * 32768.0 + 0.5, -32768, 32767, out=block)
-            self.native.write(np.floor(block).astype("<i2").tobytes())
+            self.low, self.high = min(self.low, block.min(initial=0)), max(self.high, block.max(initial=0))
+            self.native.write(np.floor(np.clip(block * 32768.0 + 0.5, -32768, 32767)).astype("<i2").tobytes())
             self.native_count += len(block)
         if self.native_count > MAX_SECONDS * self.rate:
             raise _too_long(self.name, self.native_count / self.rate)
         for frame in speech:
-            self.speech.write(np.clip(frame.to_ndarray().ravel(), -1, 1).astype("<f4").tobytes())
+            mono = frame.to_ndarray().ravel()  # [n]
+            skip = min(max(self._cut_speech, 0), len(mono))
+            self._cut_speech -= skip
+            self.speech.write(np.clip(mono[skip:], -1, 1).astype("<f4").tobytes())
 
 
 def _checked(audio: Audio, spool: _Spool) -> Audio:

@@ -1,0 +1,184 @@
+"""Video in, by time stamps, and out, as a stream: frames are never all in memory.
+
+decord reads first (fast, but dormant upstream, x86-64 only, and it leaks memory from file to file); PyAV reads what
+decord cannot: where it is missing or fails, and files that are stored turned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from ifmdm_core.errors import BadInput
+from ifmdm_core.media.audio import Audio, read_audio
+from ifmdm_core.media.container import MAX_SECONDS, declared_seconds, opened, reason
+from ifmdm_core.media.video_writer import VideoWriter
+
+__all__ = ["VideoInfo", "VideoWriter", "probe_video", "read_frames", "read_video_audio"]
+
+MAX_PIXELS = 8192 * 4608  # of one frame
+DECORD_BATCH = 16  # frames
+MISSING = 0.95  # a file with fewer than this part of its declared frames is truncated
+
+Frame = npt.NDArray[np.uint8]
+Reader = Literal["auto", "decord", "av"]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header and first frame say. Sizes are those of upright frames; `start` is in seconds."""
+
+    width: int
+    height: int
+    fps: float
+    duration: float | None
+    num_frames: int | None
+    codec: str
+    rotation: int  # degrees counter-clockwise that frames are turned by when shown
+    has_audio: bool
+    start: float
+
+
+def probe_video(path: str, name: str | None = None) -> VideoInfo:
+    """Look at a video file without reading more than its header and first frame.
+
+    Raises NotFound, Forbidden or BadInput naming the file.
+    """
+    with _video_stream(path, name) as (container, stream, name):
+        try:
+            first = next(container.decode(stream), None)
+        except (av.FFmpegError, ValueError) as error:
+            raise _damaged(name, reason(error)) from error
+        if first is None:
+            raise _damaged(name, "it has no frames")
+        duration = declared_seconds(container, stream)
+        turned = first.rotation % 180 != 0
+        return VideoInfo(
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            fps=float(stream.average_rate or stream.guessed_rate or 25),
+            duration=duration,
+            num_frames=stream.frames or None,
+            codec=stream.codec_context.name,
+            rotation=first.rotation,
+            has_audio=bool(container.streams.audio),
+            start=float(first.time or 0.0),
+        )
+
+
+def read_frames(
+    path: str,
+    fps: float = 25.0,
+    start: float = 0.0,
+    end: float | None = None,
+    *,
+    reader: Reader = "auto",
+) -> Iterator[Frame]:
+    """Upright RGB frames [H, W, 3] on a regular grid: frame k is the one nearest to `start + k / fps` seconds.
+
+    Times count from the first frame; the last frame lasts as long as its rate says. Raises BadInput naming the file,
+    also in mid-stream, when it is damaged or holds clearly fewer frames than its header says.
+    """
+    info = probe_video(path)
+    done = 0
+    if reader == "decord" or (reader == "auto" and info.rotation == 0):
+        try:
+            for frame in _decord_frames(path, info, fps, start, end):
+                yield frame
+                done += 1
+            return
+        except (ImportError, RuntimeError, ValueError, IndexError):  # DECORDError is a RuntimeError
+            if reader == "decord":
+                raise
+    yield from _av_frames(path, info, fps, start, end, done)
+
+
+def read_video_audio(path: str) -> Audio | None:
+    """The sound of a video with sample 0 at the time of the first frame; None where it has no sound stream."""
+    info = probe_video(path)
+    return read_audio(path, start=info.start) if info.has_audio else None
+
+
+@contextmanager
+def _video_stream(path: str, name: str | None) -> Iterator[tuple[Any, Any, str]]:
+    with opened(path, "video", name) as (container, name):
+        if not container.streams.video:
+            raise BadInput(f"{name}: has no picture in it", fix="give a video file, such as MP4")
+        stream = container.streams.video[0]
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            raise BadInput(f"{name}: {width}x{height} frames are too large", fix="scale it down", too_large=True)
+        seconds = declared_seconds(container, stream)
+        if seconds is not None and seconds > MAX_SECONDS:
+            raise BadInput(f"{name}: {seconds / 3600:.1f} hours are too long", fix="cut it into parts", too_large=True)
+        stream.thread_type = "AUTO"
+        yield container, stream, name
+
+
+def _decord_frames(path: str, info: VideoInfo, fps: float, start: float, end: float | None) -> Iterator[Frame]:
+    import decord
+
+    video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+    if info.num_frames is not None and len(video) < MISSING * info.num_frames:
+        raise RuntimeError("fewer frames than declared")
+    stamps = np.asarray(video.get_frame_timestamp(np.arange(len(video))), np.float64)[:, 0]  # [n]
+    stamps -= stamps[0]
+    last = stamps[-1] + 0.5 / info.fps
+    if end is not None:
+        last = min(last, end)
+    times = start + np.arange(max(0, math.ceil((last - start) * fps - 1e-6))) / fps  # [m]
+    after = np.clip(np.searchsorted(stamps, times), 1, max(1, len(stamps) - 1))
+    before = after - 1
+    after = np.minimum(after, len(stamps) - 1)
+    nearest = np.where(times < (stamps[before] + stamps[after]) / 2, before, after)  # [m]
+    for first in range(0, len(nearest), DECORD_BATCH):
+        rows = nearest[first : first + DECORD_BATCH]
+        unique, where = np.unique(rows, return_inverse=True)
+        batch = video.get_batch(unique).asnumpy()  # [b, H, W, 3]
+        for row in where:
+            yield batch[row].copy()
+
+
+def _av_frames(
+    path: str, info: VideoInfo, fps: float, start: float, end: float | None, skip: int
+) -> Iterator[Frame]:
+    """The same grid by PyAV, in one pass, from its frame number `skip` on."""
+    with _video_stream(path, None) as (container, stream, name):
+        k, decoded, previous, time = skip, 0, None, 0.0
+        try:
+            for frame in container.decode(stream):
+                decoded += 1
+                now = (float(frame.time) if frame.time is not None else time + 1 / info.fps) - info.start
+                while previous is not None and start + k / fps < (time + now) / 2:
+                    if end is not None and start + k / fps >= end - 1e-6 / fps:
+                        return
+                    yield _rgb(previous)
+                    k += 1
+                previous, time = frame, now
+        except (av.FFmpegError, ValueError) as error:
+            raise _damaged(name, f"{reason(error)} after {time:.2f} s") from error
+        if info.num_frames is not None and decoded < MISSING * info.num_frames - 1:
+            raise _damaged(name, f"it ends after {decoded} of {info.num_frames} frames")
+        last = time + 0.5 / info.fps
+        if end is not None:
+            last = min(last, end)
+        while previous is not None and start + k / fps < last - 1e-6 / fps:
+            yield _rgb(previous)
+            k += 1
+
+
+def _rgb(frame: Any) -> Frame:
+    """Upright RGB [H, W, 3] of a decoded frame."""
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
+
+
+def _damaged(name: str, why: str) -> BadInput:
+    return BadInput(f"{name}: damaged or truncated video ({why})", fix="download or export it again")
