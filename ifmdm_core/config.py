@@ -73,7 +73,9 @@ def set_value(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     keys = [key.strip() for key in name.split(".")]
     if not equals or not all(keys):
-        raise BadInput(f"override {override!r} is not a setting", fix="write it as name=value or group.name=value")
+        raise BadInput(
+            f"override {override!r} is not a setting", fix="write it as name=value or group.name=value"
+        )
     at: Any = values
     for key in keys[:-1]:
         at = at.setdefault(key, {})
@@ -86,7 +88,9 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise NotFound(f"cannot read {where!r}: YAML needs the package pyyaml", fix="or write it as .json") from None
+        raise NotFound(
+            f"cannot read {where!r}: YAML needs the package pyyaml", fix="or write it as .json"
+        ) from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -22,22 +22,31 @@ class RenderControls(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pose: Pose = Field(
-        0.5, description="mean head pose of a window: hold the portrait's (0), follow the last window's (1), free"
+        0.5,
+        description="mean head pose of a window: hold the portrait's (0), follow the last window's (1), free",
     )
     intensity: Fraction | None = Field(
-        0.3, description="strength of motion, 0..1; 0.3 is the training set's median clip; None leaves it open"
+        0.3,
+        description="strength of motion, 0..1; 0.3 is the training set's median clip; None leaves it open",
     )
     steps: int = Field(8, ge=1, le=1000, description="denoising steps per window")
     sampler: Literal["ddim", "dpm++", "ddpm"] = Field("dpm++", description="diffusion sampler")
     guidance: float = Field(2.0, ge=0.0, le=20.0, description="classifier-free guidance on speech; 1 is none")
-    statistics_guidance: float = Field(1.0, ge=0.0, le=20.0, description="guidance on pose and intensity; 1 is none")
+    statistics_guidance: float = Field(
+        1.0, ge=0.0, le=20.0, description="guidance on pose and intensity; 1 is none"
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, description="same inputs and seed, same motion")
     size: int | None = Field(
-        None, ge=64, le=2048, multiple_of=2, description="side of the square output in pixels; None is the model's"
+        None,
+        ge=64,
+        le=2048,
+        multiple_of=2,
+        description="side of the square output in pixels; None is the model's",
     )
     fps: int = Field(25, ge=1, le=120, description="frames per second of the output")
     face: FaceChoice = Field(
-        "auto", description="auto: the largest face; N: the N-th largest from 0; none: the whole photo; x,y,w,h"
+        "auto",
+        description="auto: the largest face; N: the N-th largest from 0; none: the whole photo; x,y,w,h",
     )
     paste_back: bool = Field(False, description="paste the face back into the whole photo")
 

@@ -159,7 +159,9 @@ def lip_track(times: list[PhoneTime], fps: float, num_frames: int) -> Floats:
 def closures(times: list[PhoneTime]) -> list[tuple[float, float]]:
     """Spans [s] in which the lips are shut by a bilabial."""
     return [
-        (start, start + (end - start) * PHONES[name].closure) for name, start, end in times if name in BILABIALS
+        (start, start + (end - start) * PHONES[name].closure)
+        for name, start, end in times
+        if name in BILABIALS
     ]
 
 
@@ -285,7 +287,7 @@ def _noise(
     control: NDArray[np.float64], count: int, rate: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Shaped noise by overlapping frames (weighted overlap-add, 10 ms frames): float64 [count]."""
-    hop = max(int(round(_HOP_S * rate)), 1)
+    hop = max(round(_HOP_S * rate), 1)
     frame = 2 * hop
     frames = count // hop + 2
     white = rng.standard_normal((frames, frame))

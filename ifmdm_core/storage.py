@@ -175,7 +175,9 @@ class S3Storage:
 
     def put(self, key: str, data: bytes) -> None:
         with _s3_errors(self._named(key)):
-            self._client.put_object(Bucket=self.root.bucket, Key=self._key(key), Body=data, **self._encryption())
+            self._client.put_object(
+                Bucket=self.root.bucket, Key=self._key(key), Body=data, **self._encryption()
+            )
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
@@ -183,7 +185,11 @@ class S3Storage:
         with _s3_errors(self._named(key)):
             try:
                 self._once.put_object(
-                    Bucket=self.root.bucket, Key=self._key(key), Body=data, IfNoneMatch="*", **self._encryption()
+                    Bucket=self.root.bucket,
+                    Key=self._key(key),
+                    Body=data,
+                    IfNoneMatch="*",
+                    **self._encryption(),
                 )
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
@@ -309,7 +315,9 @@ def _s3_errors(name: str) -> Iterator[None]:
     except ClientError as error:
         raise _from_client_error(name, error) from None
     except (NoCredentialsError, TokenRetrievalError) as error:
-        raise Forbidden(f"{name!r}: {error}", fix="set a profile, sign in by SSO, or set AWS_ACCESS_KEY_ID") from None
+        raise Forbidden(
+            f"{name!r}: {error}", fix="set a profile, sign in by SSO, or set AWS_ACCESS_KEY_ID"
+        ) from None
     except BotoCoreError as error:
         raise Unavailable(f"{name!r}: {error}", retry_after=5.0) from None
 

@@ -39,14 +39,16 @@ class Uri:
         if scheme == "file":
             parts = urlsplit(text)
             if parts.netloc not in ("", "localhost"):
-                raise Unsupported(f"{text!r} names the host {parts.netloc!r}", fix="file:// URIs are local: file:///path")
+                raise Unsupported(
+                    f"{text!r} names the host {parts.netloc!r}", fix="file:// URIs are local: file:///path"
+                )
             return cls("file", "", unquote(parts.path))
         if scheme == "s3":
             bucket, _, key = text[match.end() :].removeprefix("//").partition("/")
             if not text[match.end() :].startswith("//") or not _BUCKET.fullmatch(bucket):
                 raise BadInput(f"{text!r} names no valid bucket", fix="write s3://bucket/key")
             return cls("s3", bucket, key)
-        if not text[match.end() :].startswith("//"):
+        if scheme != "models" and not text[match.end() :].startswith("//"):
             return cls("file", "", text)  # a file name with a colon in it
         raise Unsupported(f"scheme {scheme!r} of {text!r}", fix="use a local path or s3://bucket/key")
 
@@ -91,7 +93,9 @@ def check_key(key: str) -> str:
     """
     parts = key.split("/")
     if not key or any(part in ("", ".", "..") for part in parts):
-        raise BadInput(f"key {key!r} is not a plain relative path", fix="use names joined by /, without . or ..")
+        raise BadInput(
+            f"key {key!r} is not a plain relative path", fix="use names joined by /, without . or .."
+        )
     if "\\" in key or any(ord(c) < 32 or ord(c) == 127 for c in key):
         raise BadInput(f"key {key!r} holds a backslash or control character")
     if len(key.encode("utf-8", "surrogatepass")) > 1024 or any(

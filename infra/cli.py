@@ -15,9 +15,18 @@ from ifmdm_core.errors import BadInput, Cancelled, IfmdmError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("ifmdm_core.commands.render", "Make a portrait photo speak: PHOTO AUDIO -o OUT.mp4"),
-    "demo": ("ifmdm_core.commands.demo", "Render the bundled samples; 'demo train' rebuilds the bundled model"),
-    "doctor": ("ifmdm_core.commands.doctor", "Check this machine and this installation, with a fix per fault"),
-    "bench": ("ifmdm_core.commands.bench", "Measure every stage and the whole, saying what each figure includes"),
+    "demo": (
+        "ifmdm_core.commands.demo",
+        "Render the bundled samples; 'demo train' rebuilds the bundled model",
+    ),
+    "doctor": (
+        "ifmdm_core.commands.doctor",
+        "Check this machine and this installation, with a fix per fault",
+    ),
+    "bench": (
+        "ifmdm_core.commands.bench",
+        "Measure every stage and the whole, saying what each figure includes",
+    ),
     "evaluate": ("ifmdm_core.commands.evaluate", "Print the measuring tables of a bundle on held-out clips"),
 }
 """name -> (module with a typer `app`, help line)."""
@@ -105,13 +114,15 @@ def _as_ours(error: Exception) -> IfmdmError:
         return Cancelled("interrupted")
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(("ifmdm_core", "infra")):
         ours: IfmdmError = BadInput(
-            f"the package {error.name!r} is not installed", fix="pip install 'ifmdm[render]' (see ifmdm doctor)"
+            f"the package {error.name!r} is not installed",
+            fix="pip install 'ifmdm[render]' (see ifmdm doctor)",
         )
     elif isinstance(error, MemoryError):
         ours = IfmdmError("out of memory", fix="use a smaller --size, or a machine with more memory")
     else:
         ours = IfmdmError(
-            f"internal error: {type(error).__name__}: {error}", fix="this is a bug: --debug shows where it happened"
+            f"internal error: {type(error).__name__}: {error}",
+            fix="this is a bug: --debug shows where it happened",
         )
     ours.__cause__ = error
     return ours
