@@ -28,6 +28,7 @@ class MotionConfig(BaseModel):
     timesteps: int = Field(1000, gt=1, description="diffusion steps T in training")
     beta_start: float = Field(1e-4, gt=0, description="noise variance of the first step; linear to the last")
     beta_end: float = Field(2e-2, gt=0, description="noise variance of the last step")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of each residual branch dropped in training")
     lip_dim: int = Field(6, gt=0, description="rows of the linear map from motion to lip measurements")
 
     @model_validator(mode="after")

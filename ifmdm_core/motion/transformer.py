@@ -78,6 +78,7 @@ class Block(nn.Module):
         self.qkv = nn.Linear(d, 3 * d)
         self.out = nn.Linear(d, d)
         self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, d))
+        self.drop = nn.Dropout(config.dropout)
         for zero in (self.concat, self.modulation):
             nn.init.zeros_(zero.weight)
             nn.init.zeros_(zero.bias)
@@ -92,9 +93,9 @@ class Block(nn.Module):
         q, k, v = self.qkv(h).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each [B, H, N, D]
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, H, N, D]
-        x = x + gate1 * self.out(h.transpose(1, 2).reshape(b, n, d))  # [B, N, d]
+        x = x + gate1 * self.drop(self.out(h.transpose(1, 2).reshape(b, n, d)))  # [B, N, d]
         h = self.norm2(x) * (1 + scale2) + shift2  # [B, N, d]
-        return x + gate2 * self.mlp(h)
+        return x + gate2 * self.drop(self.mlp(h))
 
 
 class MotionGenerator(nn.Module):
