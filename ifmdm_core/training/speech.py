@@ -1,0 +1,327 @@
+"""Trains the demo speech encoder (model.md 4): features that hold lips, from a few million parameters.
+
+    python -m ifmdm_core.training.speech TRAINING_SET OUT --minutes 28
+
+Objectives: lip components and mouth blendshapes relative to the clip, with their velocity (1); within-clip
+audio-lip contrast (0.5); masked clusters of mel frames over all speech (0.3); visemes of synthetic speech (0.3).
+The result is a Hugging Face folder with `speech.json` beside it: offsets, held-out figures, what it was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ifmdm_core.errors import BadInput
+from ifmdm_core.metrics.mel import log_mel
+from ifmdm_core.speech import SAMPLE_RATE, SpeechEncoder, normalise
+from ifmdm_core.speech_synthesis import PHONES, lip_track, synthesize_phones
+from ifmdm_core.training.dataset import FPS, TrainingSet
+from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
+from ifmdm_core.training.speech_augment import change_speed, roughen
+from ifmdm_core.training.speech_model import CLUSTERS, SpeechHeads, demo_model, tokens_to_frames
+from ifmdm_core.training.speech_targets import LipTargets, clip_audio, estimate_offsets, lip_targets, usable_clips
+
+Array = NDArray[np.float32]
+
+VISEMES = (
+    ("sil",), ("p", "b", "m"), ("f", "v"), ("t", "d", "n", "s", "z", "l"), ("k", "g", "h"), ("sh",),
+    ("a",), ("ae",), ("e", "uh"), ("i", "y"), ("o",), ("u", "w", "r"),
+)  # fmt: skip
+"""Groups of the synthesiser's phones that look alike."""
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+
+@dataclass(frozen=True)
+class SpeechTraining:
+    """How the speech encoder is trained."""
+
+    seconds: float = 30.0
+    """Audio in one batch."""
+    news_frames: int = 28
+    """Frames of a crop from clips shorter than 40 frames."""
+    long_frames: int = 64
+    """Frames of a crop from longer clips."""
+    mix: dict[str, float] = field(
+        default_factory=lambda: {"short": 0.5, "long": 0.3, "speech": 0.12, "synthetic": 0.08}
+    )
+    """Share of the batches by what they hold."""
+    lr: float = 1e-3
+    seed: int = 0
+    bf16: bool = False
+    """Run the transformer in bfloat16 (faster where the CPU has it)."""
+
+
+class SpeechData:
+    """Everything the training reads, in memory: clips in sync, speech without video, synthetic speech."""
+
+    def __init__(self, data: TrainingSet, seed: int = 0, synthetic: int = 120) -> None:
+        self.targets: LipTargets = lip_targets(data)
+        self.offsets = estimate_offsets(data)
+        self.short: list[tuple[Array, Array]] = []
+        self.long: list[tuple[Array, Array]] = []
+        for clip in usable_clips(data, "train"):
+            item = clip_audio(data, clip, self.offsets), self.targets.values[clip.rows]
+            (self.short if clip.num_frames < 40 else self.long).append(item)
+        if not self.short and not self.long:
+            raise BadInput(f"{data.folder} has no training clip with sound and a face", fix="prepare it again")
+        speeches = [s for s in data.speeches if s.split == "train" and s.audio_samples > 2 * SAMPLE_RATE]
+        self.speech = [data.audio(s) for s in speeches]
+        rng = np.random.default_rng(seed)
+        self.synthetic = [_babble(rng) for _ in range(synthetic)]
+        self.centres = _cluster_mels([x for x, _ in self.short + self.long] + self.speech, rng)
+
+
+def _babble(rng: np.random.Generator) -> tuple[Array, Array]:
+    """About 4 s of synthetic speech and, per frame, (viseme number, opening, rounding) [T, 3]."""
+    vowels = [name for name, phone in PHONES.items() if phone.voice >= 0.9 and not phone.closure]
+    others = [name for name in PHONES if name not in vowels and name != "sil"]
+    phones: list[tuple[str, float]] = [("sil", float(rng.uniform(0.05, 0.4)))]
+    while sum(length for _, length in phones) < 4.0:
+        phones += [
+            (str(rng.choice(others)), float(rng.uniform(0.05, 0.12))),
+            (str(rng.choice(vowels)), float(rng.uniform(0.06, 0.22))),
+        ]
+        if rng.random() < 0.1:
+            phones.append(("sil", float(rng.uniform(0.1, 0.5))))
+    samples, times = synthesize_phones(phones, SAMPLE_RATE, float(rng.uniform(80, 260)), int(rng.integers(1 << 30)))
+    frames = len(samples) // SAMPLES_PER_FRAME
+    number = {phone: i for i, group in enumerate(VISEMES) for phone in group}
+    starts = np.array([time.start for time in times])
+    at = np.searchsorted(starts, np.arange(frames) / FPS, side="right") - 1
+    classes = np.array([number[times[i].phone] for i in at], np.float32)
+    return samples, np.concatenate([classes[:, None], lip_track(times, FPS, frames)], 1)
+
+
+def _mel_tokens(samples: Tensor) -> Tensor:
+    """Level-free mel frames at 50 Hz with their slope, on the encoder's token grid: [b, n] -> [b, t, 80]."""
+    mel = log_mel(samples, 40).transpose(-1, -2)  # [b, t100, 40]
+    mel = mel - mel.mean((-1, -2), keepdim=True)
+    count = (samples.shape[-1] - 720) // 320 + 1
+    first = mel[:, 2 : 2 * count + 2 : 2]  # token k is centred on sample 320 k + 360, mel column j on 160 j
+    second = mel[:, 3 : 2 * count + 3 : 2]
+    return torch.cat([(first + second) / 2, second - first], -1)
+
+
+def _cluster_mels(recordings: list[Array], rng: np.random.Generator, rounds: int = 12) -> Tensor:
+    """k-means centres [100, 80] of the mel frames of a sample of the recordings."""
+    chosen = rng.choice(len(recordings), min(len(recordings), 300), replace=False)
+    frames = torch.cat([_mel_tokens(torch.from_numpy(recordings[i])[None, : 16 * 8000])[0] for i in chosen])
+    frames = frames[torch.from_numpy(rng.choice(len(frames), min(len(frames), 20000), replace=False))]
+    centres = frames[:CLUSTERS].clone()
+    for _ in range(rounds):
+        nearest = torch.cdist(frames, centres).argmin(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, frames)
+        counts = torch.bincount(nearest, minlength=len(centres))[:, None]
+        centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
+    return centres
+
+
+class SpeechTrainer:
+    """Model, heads, and one training step."""
+
+    def __init__(self, data: SpeechData, config: SpeechTraining, model: Any = None) -> None:
+        torch.manual_seed(config.seed)
+        self.data, self.config = data, config
+        self.model = (demo_model() if model is None else model).train()
+        lips = data.targets.values.shape[1]
+        self.heads = SpeechHeads(self.model.config.hidden_size, lips, len(VISEMES))
+        self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        matrices = [p for p in self.modules.parameters() if p.ndim > 1]
+        others = [p for p in self.modules.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": 0.03}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+        self.weights = torch.from_numpy(data.targets.weights)
+        self.speeds = torch.from_numpy(data.targets.speeds)
+
+    def step(self, state: LoopState) -> dict[str, Tensor | float]:
+        """One batch: sample, augment, forward, backward, update. Returns the losses it has."""
+        rng = np.random.default_rng((self.config.seed, state.step))
+        kinds = [k for k in self.config.mix if getattr(self.data, k)]
+        shares = np.array([self.config.mix[k] for k in kinds])
+        kind = str(rng.choice(kinds, p=shares / shares.sum()))
+        samples, values = self._batch(kind, rng)
+        clusters = torch.cdist(_mel_tokens(samples), self.data.centres[None]).argmin(-1)  # [b, t]
+        rough = normalise(roughen(normalise(samples) * 0.1, rng))
+        rough = rough * torch.from_numpy(10 ** (rng.uniform(-4, 4, (len(rough), 1)) / 20)).float()
+        mask = _spans(rng, tuple(clusters.shape), 0.4 if kind == "speech" else 0.1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
+            tokens = self.model(rough, mask_time_indices=mask).last_hidden_state.float()  # [b, t, hidden]
+        losses = self._losses(kind, tokens, values, clusters, mask)
+        set_lr(self.optimizer, self.config.lr * warmup_cosine(state, 60))
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        return {"loss": losses["loss"].detach()}
+
+    def _batch(self, kind: str, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Clean audio [b, T * 640] and per-frame values [b, T, dim] of one kind of recording."""
+        frames = self.config.news_frames if kind == "short" else self.config.long_frames
+        count = max(2, round(self.config.seconds * FPS / frames))
+        pool: Any = getattr(self.data, kind)
+        audios, values = [], []
+        for i in rng.integers(len(pool), size=count):
+            samples, lips = (pool[i], np.zeros((len(pool[i]) // 640, 1), np.float32)) if kind == "speech" else pool[i]
+            factor = float(np.exp(rng.uniform(-0.14, 0.14)))
+            need = min(len(lips), int(np.ceil(frames * factor)) + 1)
+            first = int(rng.integers(len(lips) - need + 1))
+            part = samples[first * SAMPLES_PER_FRAME : (first + need) * SAMPLES_PER_FRAME]
+            stretched, followed = change_speed(part, lips[first : first + need], factor, frames)
+            if kind == "synthetic":  # classes do not interpolate
+                at = np.minimum((np.arange(frames) * factor).round().astype(int), need - 1)
+                followed[:, 0] = lips[first + at, 0]
+            audios.append(stretched)
+            values.append(followed)
+        return torch.from_numpy(np.stack(audios)), torch.from_numpy(np.stack(values).astype(np.float32))
+
+    def _losses(
+        self, kind: str, tokens: Tensor, values: Tensor, clusters: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
+        cross = nn.functional.cross_entropy
+        losses = {"clusters": cross(self.heads.clusters(tokens[mask]), clusters[mask])}
+        total = 0.3 * losses["clusters"] / 4.6  # ln 100: the losses start near 1
+        if kind in ("short", "long"):
+            features = tokens_to_frames(tokens, values.shape[1])  # [b, T, hidden]
+            guess = self.heads.lips(features)
+            guess = guess - guess.mean(1, keepdim=True)
+            wanted = values - values.mean(1, keepdim=True)
+            losses["lips"] = ((guess - wanted).square() * self.weights).sum(-1).mean()
+            speed = (guess.diff(dim=1) - wanted.diff(dim=1)) / self.speeds
+            losses["speed"] = (speed.square() * self.weights).sum(-1).mean()
+            losses["contrast"] = self.heads.contrast(features, wanted)
+            total = total + losses["lips"] + 0.5 * losses["speed"] + 0.5 * losses["contrast"] / 3.3
+        elif kind == "synthetic":
+            guess = self.heads.visemes(tokens_to_frames(tokens, values.shape[1]))
+            losses["visemes"] = cross(guess[..., :-2].flatten(0, 1), values[..., 0].long().flatten())
+            tract = (guess[..., -2:] - values[..., 1:]).square().mean()
+            total = total + 0.3 * (losses["visemes"] / 2.5 + 10 * tract)
+        losses["loss"] = total
+        return losses
+
+
+def _spans(rng: np.random.Generator, shape: tuple[int, ...], share: float, length: int = 5) -> Tensor:
+    """A mask [b, t] that covers about `share` of the tokens in spans of `length`; never nothing at all."""
+    starts = rng.random(shape) < share / length
+    starts[0, 0] = True
+    mask = starts.copy()
+    for shift in range(1, length):
+        mask[:, shift:] |= starts[:, :-shift]
+    return torch.from_numpy(mask)
+
+
+def heldout_correlations(
+    trainer: SpeechTrainer, data: TrainingSet, split: str = "heldout", limit: int = 200
+) -> dict[str, dict[str, float | list[float]]]:
+    """Correlation of predicted with true jaw opening and lip gap minus the clip mean, by kind of clip.
+
+    Returns per kind: clips, jaw and gap r over all frames, each with a 95 % bootstrap interval over clips.
+    """
+    encoder = SpeechEncoder(trainer.model)
+    rng = np.random.default_rng(0)
+    report: dict[str, dict[str, float | list[float]]] = {}
+    clips = usable_clips(data, split)
+    for kind in sorted({clip.kind for clip in clips}):
+        pairs = []
+        for clip in [c for c in clips if c.kind == kind][:limit]:
+            features = encoder.encode(clip_audio(data, clip, trainer.data.offsets), FPS, clip.num_frames)
+            with torch.no_grad():
+                guess = trainer.heads.lips(features).numpy()
+            pairs.append((guess - guess.mean(0), trainer.data.targets.values[clip.rows]))
+        report[kind] = {"clips": len(pairs)}
+        for name in ("jawOpen", "gap", "mouthPucker"):
+            column = trainer.data.targets.names.index(name)
+            draws = [np.arange(len(pairs))] + [rng.integers(len(pairs), size=len(pairs)) for _ in range(500)]
+            rs = []
+            for draw in draws:
+                guess = np.concatenate([pairs[i][0][:, column] for i in draw])
+                truth = np.concatenate([pairs[i][1][:, column] for i in draw])
+                rs.append(float(np.corrcoef(guess, truth)[0, 1]))
+            low, high = np.percentile(rs[1:], [2.5, 97.5])
+            report[kind][name] = [round(rs[0], 3), round(float(low), 3), round(float(high), 3)]
+    trainer.model.train().requires_grad_(True)
+    return report
+
+
+def train_speech(
+    folder: str | Path,
+    out: str | Path,
+    minutes: float | None = 28.0,
+    max_steps: int | None = None,
+    config: SpeechTraining | None = None,
+    resume: bool = True,
+) -> dict[str, Any]:
+    """Train on a training set folder and write the encoder as a Hugging Face folder.
+
+    Args:
+        folder: the training set. out: the encoder's folder; checkpoints go to `<out>.work`.
+        minutes: wall-clock budget; `max_steps` instead or as well.
+
+    Returns:
+        What `speech.json` in the folder holds: offsets in frames by kind, held-out correlations, steps.
+    """
+    config = config or SpeechTraining()
+    data = TrainingSet(folder)
+    trainer = SpeechTrainer(SpeechData(data, config.seed), config)
+    loop = TrainingLoop(
+        Path(f"{out}.work"),
+        modules={"all": trainer.modules},
+        optimizers={"adam": trainer.optimizer},
+        ema=Ema(trainer.modules, 0.998),
+        minutes=minutes,
+        max_steps=max_steps,
+        seed=config.seed,
+        resume=resume,
+        checkpoint_minutes=5.0,
+        title="speech",
+    )
+    assert loop.ema is not None
+    ema = loop.ema
+
+    def show_heldout(state: LoopState) -> None:
+        with ema.applied():
+            print(f"step {state.step} held out: {heldout_correlations(trainer, data)}", file=sys.stderr, flush=True)
+
+    state = loop.run(trainer.step, on_checkpoint=show_heldout)
+    with ema.applied():
+        report = {
+            "offsets_frames": trainer.data.offsets,
+            "heldout": heldout_correlations(trainer, data),
+            "steps": state.step,
+            "minutes": round(state.elapsed / 60, 2),
+            "targets": list(trainer.data.targets.names),
+        }
+        _export(trainer, Path(out), report)
+    return report
+
+
+def _export(trainer: SpeechTrainer, out: Path, report: dict[str, Any]) -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    trainer.model.save_pretrained(out)
+    Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, do_normalize=True).save_pretrained(out)
+    (out / "speech.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the demo speech encoder.")
+    parser.add_argument("training_set")
+    parser.add_argument("out")
+    parser.add_argument("--minutes", type=float, default=28.0)
+    parser.add_argument("--bf16", action="store_true")
+    arguments = parser.parse_args()
+    config = SpeechTraining(bf16=arguments.bf16)
+    print(json.dumps(train_speech(arguments.training_set, arguments.out, arguments.minutes, config=config), indent=1))
+
+
+if __name__ == "__main__":
+    main()
