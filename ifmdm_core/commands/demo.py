@@ -1,0 +1,44 @@
+"""`ifmdm demo`: the bundled portrait speaks the bundled sentences; `ifmdm demo train` rebuilds the bundled model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ifmdm_core.commands.render import DeviceOption, ModelOption, PrecisionOption, render_file, summary
+from ifmdm_core.controls import RenderControls
+from ifmdm_core.errors import Forbidden
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
+
+
+@app.callback(invoke_without_command=True)
+def demo(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the videos go")] = Path("out"),
+    model: ModelOption = "demo",
+    device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Render the bundled samples and print where the videos are."""
+    if context.invoked_subcommand is not None:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Forbidden(f"{out}: cannot be made ({error.strerror})", fix="choose another --out folder") from None
+    portrait, speech = SAMPLES / "astronaut.jpg", SAMPLES / "speech.flac"
+    variants = {
+        "demo.mp4": RenderControls(),
+        "demo-in-photo.mp4": RenderControls(paste_back=True, pose="hold", intensity=0.2, seed=1),
+    }
+    for name, controls in variants.items():
+        report = render_file(
+            portrait, speech, out / name, controls, model=model, device=device, precision=precision
+        )
+        print(summary(report))
+    print(f"Open {(out / 'demo.mp4').resolve()}")
