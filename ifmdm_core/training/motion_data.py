@@ -59,7 +59,8 @@ class MotionSet:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("motion", "speech", "lips"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        save_file({"lip_map": self.lip_map, "lip_bias": self.lip_bias}, folder / "lip_map.safetensors")
+        maps = {"lip_map": np.ascontiguousarray(self.lip_map), "lip_bias": np.ascontiguousarray(self.lip_bias)}
+        save_file(maps, folder / "lip_map.safetensors")  # safetensors writes memory as it lies
         record = {"clips": [asdict(clip) for clip in self.clips], "lineage": self.lineage}
         (folder / "clips.json").write_text(json.dumps(record))
 
