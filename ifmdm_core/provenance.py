@@ -19,7 +19,11 @@ TAG = "ifmdm"
 
 
 def synthetic_tags(
-    *, model: str, model_sha256: str, inputs: dict[str, str] | None = None, controls: dict[str, Any] | None = None
+    *,
+    model: str,
+    model_sha256: str,
+    inputs: dict[str, str] | None = None,
+    controls: dict[str, Any] | None = None,
 ) -> dict[str, str]:
     """Container tags for a rendered video.
 

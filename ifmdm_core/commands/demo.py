@@ -30,7 +30,9 @@ def demo(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Forbidden(f"{out}: cannot be made ({error.strerror})", fix="choose another --out folder") from None
+        raise Forbidden(
+            f"{out}: cannot be made ({error.strerror})", fix="choose another --out folder"
+        ) from None
     portrait, speech = SAMPLES / "astronaut.jpg", SAMPLES / "speech.flac"
     variants = {
         "demo.mp4": RenderControls(),

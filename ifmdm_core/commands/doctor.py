@@ -89,14 +89,21 @@ def _bf16() -> Check:
     known = [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
     if known:
         return Check("bf16 on the CPU", "ok", ", ".join(known))
-    return Check("bf16 on the CPU", "warn", "no instructions for it", fix="--precision fp32 may be faster here")
+    return Check(
+        "bf16 on the CPU", "warn", "no instructions for it", fix="--precision fp32 may be faster here"
+    )
 
 
 def _gpu() -> Check:
     import torch
 
     if not torch.cuda.is_available():
-        return Check("gpu", "warn", "none; rendering on the CPU", fix="optional: an NVIDIA GPU and a CUDA build of torch")
+        return Check(
+            "gpu",
+            "warn",
+            "none; rendering on the CPU",
+            fix="optional: an NVIDIA GPU and a CUDA build of torch",
+        )
     properties = torch.cuda.get_device_properties(0)
     return Check("gpu", "ok", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
 
@@ -125,7 +132,9 @@ def _decord() -> Check:
     try:
         importlib.import_module("decord")
     except (ImportError, OSError):
-        return Check("decord", "warn", "not here; PyAV reads videos", fix="optional, x86-64 only: pip install decord")
+        return Check(
+            "decord", "warn", "not here; PyAV reads videos", fix="optional, x86-64 only: pip install decord"
+        )
     return Check("decord", "ok", metadata.version("decord"))
 
 

@@ -22,14 +22,17 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="cpu|cuda[:N]", help="default: the GPU if there is one")
 ]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", metavar="auto|fp32|bf16", help="of the networks; auto picks the fast one")
+    str,
+    typer.Option("--precision", metavar="auto|fp32|bf16", help="of the networks; auto picks the fast one"),
 ]
 
 
 @app.command()
 def render(
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="a picture with a face", show_default=False)],
-    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="speech, any common format", show_default=False)],
+    audio: Annotated[
+        str, typer.Argument(metavar="AUDIO", help="speech, any common format", show_default=False)
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT.mp4", help="the video to write", show_default=False)
     ],
@@ -49,12 +52,16 @@ def render(
     fps: Annotated[int, typer.Option(help="frames per second")] = 25,
     face: Annotated[
         str,
-        typer.Option(metavar="auto|N|none|x,y,w,h", help="which face: largest, N-th from 0, whole photo, a box"),
+        typer.Option(
+            metavar="auto|N|none|x,y,w,h", help="which face: largest, N-th from 0, whole photo, a box"
+        ),
     ] = "auto",
     paste_back: Annotated[bool, typer.Option("--paste-back", help="into the whole photo again")] = False,
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
-    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile; pays off on long audio")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="torch.compile; pays off on long audio")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print what was done, as JSON")] = False,
 ) -> None:
     """Make a portrait photo speak.
@@ -78,7 +85,15 @@ def render(
     controls = validate(RenderControls, values, where="options")
     check_output(output, photo, audio)
     report = render_file(
-        photo, audio, output, controls, model=model, device=device, precision=precision, compiled=compile_, quiet=as_json
+        photo,
+        audio,
+        output,
+        controls,
+        model=model,
+        device=device,
+        precision=precision,
+        compiled=compile_,
+        quiet=as_json,
     )
     print(json.dumps(report) if as_json else summary(report))
 
@@ -123,7 +138,10 @@ def render_file(
     from ifmdm_core.media.image import read_image
 
     with frame_progress("rendering", quiet) as progress:
-        picture, sound = read_image(photo), read_audio(audio)  # faults of the inputs show before a model loads
+        picture, sound = (
+            read_image(photo),
+            read_audio(audio),
+        )  # faults of the inputs show before a model loads
         from ifmdm_core.talking_head import TalkingHead
 
         head = TalkingHead.load(model, device=device, dtype=dtype_of(precision), compile=compiled)
