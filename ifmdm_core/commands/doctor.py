@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -64,8 +63,6 @@ def _guarded(check: Callable[[], Check]) -> Check:
 
 def _python() -> Check:
     version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Check("python", "fail", version, fix="use Python 3.11 or later")
     return Check("python", "ok", f"{version} on {platform.system()} {platform.machine()}")
 
 

@@ -1,4 +1,4 @@
-"""What may be imported where: the kernel with pydantic alone, the core without Ray and MLflow, the CLI without torch."""
+"""What may be imported where: the kernel with pydantic alone, the core without Ray, the CLI without torch."""
 
 from __future__ import annotations
 

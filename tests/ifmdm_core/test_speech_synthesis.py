@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,7 +36,7 @@ def test_any_phones_give_bounded_sound_of_the_right_length(
     assert np.isfinite(samples).all()
     assert np.abs(samples).max() <= 0.7001
     assert [t.phone for t in times] == [name for name, _ in phones]
-    assert all(a.end == b.start for a, b in zip(times, times[1:], strict=False))
+    assert all(a.end == b.start for a, b in itertools.pairwise(times))
 
 
 def test_the_seed_decides_everything_else() -> None:
