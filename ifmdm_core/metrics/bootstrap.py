@@ -34,7 +34,9 @@ def bootstrap(
     arrays = [np.asarray(column) for column in columns]
     count = len(arrays[0])
     if count == 0 or any(len(array) != count for array in arrays):
-        raise BadInput(f"bootstrap over columns of {[len(a) for a in arrays]} clips", fix="give equal lengths above 0")
+        raise BadInput(
+            f"bootstrap over columns of {[len(a) for a in arrays]} clips", fix="give equal lengths above 0"
+        )
     rng = np.random.default_rng(seed)
     values: NDArray[np.float64] = np.empty(draws)
     for i in range(draws):

@@ -48,7 +48,9 @@ def log_mel(samples: Tensor, num_mels: int = NUM_MELS) -> Tensor:
     """
     window = torch.hann_window(WINDOW, device=samples.device)
     flat = samples.reshape(-1, samples.shape[-1]).float()  # [b, n]
-    spectrum = torch.stft(flat, 512, HOP, WINDOW, window, center=True, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(
+        flat, 512, HOP, WINDOW, window, center=True, pad_mode="constant", return_complex=True
+    )
     power = spectrum.real**2 + spectrum.imag**2  # [b, 257, t]
     energies = _filters(num_mels).to(samples.device) @ power  # [b, mels, t]
     return torch.log(energies + 1e-5).reshape(*samples.shape[:-1], num_mels, -1)

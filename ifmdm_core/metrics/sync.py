@@ -49,7 +49,7 @@ class SyncCurve:
 
 
 def mel_frames(samples: Array, num_frames: int) -> Array:
-    """Log-mels [64, 4 * num_frames] of the sound of a clip whose frame 0 is at sample 0; silence is added at the end."""
+    """Log-mels [64, 4 * num_frames] of a clip's sound, frame 0 at sample 0; a short end is filled with silence."""
     wanted = num_frames * MEL_PER_FRAME * 160
     padded = np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
     return log_mel(torch.from_numpy(np.ascontiguousarray(padded)))[:, : num_frames * MEL_PER_FRAME].numpy()

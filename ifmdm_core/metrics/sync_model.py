@@ -50,6 +50,10 @@ class AudioTower(nn.Module):
 class PointTower(nn.Module):
     """Lip points [b, T, 40, 2] in eye distances, with their velocity, to embeddings [b, T - 10, dim]."""
 
+    mean: Tensor
+    deviation: Tensor
+    speed: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(80))
@@ -130,11 +134,15 @@ class SyncScorer(nn.Module):
         """
         path = ASSETS / f"{which.lower()}.safetensors" if which in ("R", "P") else Path(which)
         if not path.is_file():
-            raise NotFound(f"no sync scorer at {path}", fix="train one: python -m ifmdm_core.training.sync --help")
+            raise NotFound(
+                f"no sync scorer at {path}", fix="train one: python -m ifmdm_core.training.sync --help"
+            )
         with safe_open(path, "pt") as file:
             sees = (file.metadata() or {}).get("sees")
         if sees not in ("points", "pictures"):
-            raise BadInput(f"{path} holds no sync scorer", fix="give a file that ifmdm_core.training.sync wrote")
+            raise BadInput(
+                f"{path} holds no sync scorer", fix="give a file that ifmdm_core.training.sync wrote"
+            )
         state = {name: value.float() for name, value in load_file(path).items()}
         scorer = cls(sees, dim=state["audio.layers.13.weight"].shape[0])
         scorer.load_state_dict(state)

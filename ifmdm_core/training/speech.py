@@ -29,7 +29,13 @@ from ifmdm_core.training.dataset import FPS, TrainingSet
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
 from ifmdm_core.training.speech_augment import change_speed, roughen
 from ifmdm_core.training.speech_model import CLUSTERS, SpeechHeads, demo_model, tokens_to_frames
-from ifmdm_core.training.speech_targets import LipTargets, clip_audio, estimate_offsets, lip_targets, usable_clips
+from ifmdm_core.training.speech_targets import (
+    LipTargets,
+    clip_audio,
+    estimate_offsets,
+    lip_targets,
+    usable_clips,
+)
 
 Array = NDArray[np.float32]
 
@@ -73,7 +79,9 @@ class SpeechData:
             item = clip_audio(data, clip, self.offsets), self.targets.values[clip.rows]
             (self.short if clip.num_frames < 40 else self.long).append(item)
         if not self.short and not self.long:
-            raise BadInput(f"{data.folder} has no training clip with sound and a face", fix="prepare it again")
+            raise BadInput(
+                f"{data.folder} has no training clip with sound and a face", fix="prepare it again"
+            )
         speeches = [s for s in data.speeches if s.split == "train" and s.audio_samples > 2 * SAMPLE_RATE]
         self.speech = [data.audio(s) for s in speeches]
         rng = np.random.default_rng(seed)
@@ -93,7 +101,9 @@ def _babble(rng: np.random.Generator) -> tuple[Array, Array]:
         ]
         if rng.random() < 0.1:
             phones.append(("sil", float(rng.uniform(0.1, 0.5))))
-    samples, times = synthesize_phones(phones, SAMPLE_RATE, float(rng.uniform(80, 260)), int(rng.integers(1 << 30)))
+    samples, times = synthesize_phones(
+        phones, SAMPLE_RATE, float(rng.uniform(80, 260)), int(rng.integers(1 << 30))
+    )
     frames = len(samples) // SAMPLES_PER_FRAME
     number = {phone: i for i, group in enumerate(VISEMES) for phone in group}
     starts = np.array([time.start for time in times])
@@ -171,7 +181,9 @@ class SpeechTrainer:
         pool: Any = getattr(self.data, kind)
         audios, values = [], []
         for i in rng.integers(len(pool), size=count):
-            samples, lips = (pool[i], np.zeros((len(pool[i]) // 640, 1), np.float32)) if kind == "speech" else pool[i]
+            samples, lips = (
+                (pool[i], np.zeros((len(pool[i]) // 640, 1), np.float32)) if kind == "speech" else pool[i]
+            )
             factor = float(np.exp(rng.uniform(-0.14, 0.14)))
             need = min(len(lips), int(np.ceil(frames * factor)) + 1)
             first = int(rng.integers(len(lips) - need + 1))
@@ -289,7 +301,11 @@ def train_speech(
 
     def show_heldout(state: LoopState) -> None:
         with ema.applied():
-            print(f"step {state.step} held out: {heldout_correlations(trainer, data)}", file=sys.stderr, flush=True)
+            print(
+                f"step {state.step} held out: {heldout_correlations(trainer, data)}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     state = loop.run(trainer.step, on_checkpoint=show_heldout)
     with ema.applied():
@@ -308,7 +324,9 @@ def _export(trainer: SpeechTrainer, out: Path, report: dict[str, Any]) -> None:
     from transformers import Wav2Vec2FeatureExtractor
 
     trainer.model.save_pretrained(out)
-    Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, do_normalize=True).save_pretrained(out)
+    Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, do_normalize=True).save_pretrained(
+        out
+    )
     (out / "speech.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -320,7 +338,11 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()
     config = SpeechTraining(bf16=arguments.bf16)
-    print(json.dumps(train_speech(arguments.training_set, arguments.out, arguments.minutes, config=config), indent=1))
+    print(
+        json.dumps(
+            train_speech(arguments.training_set, arguments.out, arguments.minutes, config=config), indent=1
+        )
+    )
 
 
 if __name__ == "__main__":

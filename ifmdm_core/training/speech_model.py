@@ -64,7 +64,9 @@ def _gabor_bank(conv: nn.Conv1d) -> None:
         hann = np.where(np.abs(time) < length / 2, 0.5 + 0.5 * np.cos(2 * np.pi * time / length), 0.0)
         for phase in range(4):
             wave = hann * np.cos(2 * np.pi * frequency * time / SAMPLE_RATE + phase * np.pi / 2)
-            wave *= np.sqrt(max(frequency, 250.0) / 500.0) / np.linalg.norm(wave)  # speech falls off with frequency
+            wave *= np.sqrt(max(frequency, 250.0) / 500.0) / np.linalg.norm(
+                wave
+            )  # speech falls off with frequency
             conv.weight[4 * band + phase, 0] = torch.from_numpy(wave.astype(np.float32))
     assert conv.bias is not None
     conv.bias.zero_()
@@ -74,7 +76,9 @@ def _gabor_bank(conv: nn.Conv1d) -> None:
 
 def _band_sums(conv: nn.Conv1d) -> None:
     """Fill [256, 192, 3]: per band each tap, all taps, rises and falls; 16 left random."""
-    taps = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [-1, 0, 1], [1, 0, -1]], dtype=torch.float32)
+    taps = torch.tensor(
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [-1, 0, 1], [1, 0, -1]], dtype=torch.float32
+    )
     conv.weight[: 6 * BANDS] *= 0.1
     for row, tap in enumerate(taps):
         for band in range(BANDS):

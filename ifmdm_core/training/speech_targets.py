@@ -16,11 +16,12 @@ from ifmdm_core.training.dataset import BLENDSHAPES, FPS, SAMPLE_RATE, ClipRecor
 
 Array = NDArray[np.float32]
 
-MOUTH_BLENDSHAPES = tuple(
-    "jawOpen mouthClose mouthFunnel mouthPucker mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft "
-    "mouthUpperUpRight mouthStretchLeft mouthStretchRight mouthSmileLeft mouthSmileRight mouthRollLower "
-    "mouthRollUpper mouthShrugLower mouthShrugUpper mouthPressLeft mouthPressRight".split()
-)
+MOUTH_BLENDSHAPES = (
+    "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLowerDownLeft", "mouthLowerDownRight",
+    "mouthUpperUpLeft", "mouthUpperUpRight", "mouthStretchLeft", "mouthStretchRight", "mouthSmileLeft",
+    "mouthSmileRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthPressLeft", "mouthPressRight",
+)  # fmt: skip
 REFERENCE_KIND = "grid"
 """Clips of this kind are in sync by construction; the other kinds' offsets are measured against them."""
 
@@ -72,8 +73,10 @@ def lip_targets(data: TrainingSet, components: int = 12) -> LipTargets:
     both = rows[1:] & rows[:-1]  # borders of clips add a little to the speeds; harmless
     speeds = np.diff(values, axis=0)[both].std(0)
     share = np.sqrt(variance / variance[0])
-    weights = np.concatenate([share / share.sum() * 0.5, [0.2], np.full(shapes.shape[1], 0.3 / shapes.shape[1])])
-    names = tuple(f"lips{i}" for i in range(components)) + ("gap",) + MOUTH_BLENDSHAPES
+    weights = np.concatenate(
+        [share / share.sum() * 0.5, [0.2], np.full(shapes.shape[1], 0.3 / shapes.shape[1])]
+    )
+    names = (*(f"lips{i}" for i in range(components)), "gap", *MOUTH_BLENDSHAPES)
     return LipTargets(values, speeds.astype(np.float32), names, weights.astype(np.float32))
 
 
@@ -133,12 +136,12 @@ def _peak(weights: Array, samples: list[tuple[Array, Array]], reach: int) -> flo
     predicted = [x @ weights for x, _ in samples]
     scores = []
     for lag in range(-reach, reach + 1):
-        shifted = [p[reach + lag : reach + lag + len(y)] for p, (_, y) in zip(predicted, samples, strict=True)]
+        shifted = [
+            p[reach + lag : reach + lag + len(y)] for p, (_, y) in zip(predicted, samples, strict=True)
+        ]
         inner = [(p[reach:-reach], y[reach:-reach]) for p, (_, y) in zip(shifted, samples, strict=True)]
         both = np.concatenate([p for p, _ in inner]), np.concatenate([y for _, y in inner])
         scores.append(float(np.corrcoef(*both)[0, 1]))
     best = int(np.clip(np.argmax(scores), 1, len(scores) - 2))
     a, b, c = scores[best - 1 : best + 2]
     return best - reach + 0.5 * (a - c) / min(a - 2 * b + c, -1e-9)
-
-

@@ -78,7 +78,11 @@ class SyncTrainer:
         """One batch of stretches of one length. Returns the loss and how often the true window wins."""
         config = self.config
         rng = np.random.default_rng((config.seed, state.step))
-        shares = {"short": 1 - config.long_share, "grid": config.long_share / 2, "mixed": config.long_share / 2}
+        shares = {
+            "short": 1 - config.long_share,
+            "grid": config.long_share / 2,
+            "mixed": config.long_share / 2,
+        }
         names = list(self.groups)
         weights = np.array([shares[name] for name in names])
         name = str(rng.choice(names, p=weights / weights.sum()))
@@ -88,11 +92,17 @@ class SyncTrainer:
         pairs = [cut(clip, frames, rng) for clip in chosen]
         mel = roughen_mel(torch.from_numpy(np.stack([m for m, _ in pairs])), rng)
         mouths = torch.from_numpy(np.stack([v for _, v in pairs]))
-        mouths = roughen_points(mouths, rng) if config.sees == "points" else roughen_pictures(mouths / 255.0, rng)
+        mouths = (
+            roughen_points(mouths, rng) if config.sees == "points" else roughen_pictures(mouths / 255.0, rng)
+        )
         self.scorer.train()
         sound, mouth = self.scorer(mel, mouths)  # [b, E, dim] each
         loss, right = contrast(
-            sound, mouth, self.scorer.sharpness.exp(), [clip.speaker for clip in chosen], config.other_clip_share
+            sound,
+            mouth,
+            self.scorer.sharpness.exp(),
+            [clip.speaker for clip in chosen],
+            config.other_clip_share,
         )
         set_lr(self.optimizer, config.lr * warmup_cosine(state, 50))
         self.optimizer.zero_grad(set_to_none=True)
@@ -191,7 +201,9 @@ def main() -> None:
 
     seed = 0 if arguments.sees == "points" else 1
     config = SyncTraining(sees=arguments.sees, seed=seed, frames_per_batch=1600 if seed == 0 else 640)
-    scorer = train_sync(load(usable_clips(data, "train", 29)), arguments.out, arguments.minutes, config=config)
+    scorer = train_sync(
+        load(usable_clips(data, "train", 29)), arguments.out, arguments.minutes, config=config
+    )
     print(report_gates(scorer, load(usable_clips(data, "heldout", 29))))
 
 

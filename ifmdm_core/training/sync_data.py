@@ -42,6 +42,7 @@ def load_sync_clips(
 ) -> list[SyncClip]:
     """Mel and mouths of clips, the sound moved by its kind's offset."""
     loaded = []
+    mouths: NDArray[np.float32] | NDArray[np.uint8]
     for clip in clips:
         landmarks = np.asarray(data.landmarks[clip.rows])
         landmarks = _filled(landmarks, np.asarray(data.valid[clip.rows]))
@@ -96,7 +97,9 @@ def roughen_mel(mel: Tensor, rng: np.random.Generator) -> Tensor:
     index = low[..., None].expand(-1, -1, mel.shape[2])
     mel = mel.gather(1, index) * (1 - share) + mel.gather(1, index + 1) * share
     points = rng.uniform(-2.0, 2.0, (batch, 6)).astype(np.float32)  # nepers of power: about +-9 dB
-    tint = torch.nn.functional.interpolate(torch.from_numpy(points)[:, None], bands, mode="linear")[:, 0, :, None]
+    tint = torch.nn.functional.interpolate(torch.from_numpy(points)[:, None], bands, mode="linear")[
+        :, 0, :, None
+    ]
     mel = mel + tint + torch.from_numpy(rng.uniform(-2.8, 2.8, (batch, 1, 1)).astype(np.float32))
     loud = mel.mean((1, 2), keepdim=True)
     floor = loud + torch.from_numpy(rng.uniform(-7.0, -0.5, (batch, 1, 1)).astype(np.float32))

@@ -44,7 +44,7 @@ class GateReport:
 
     def __str__(self) -> str:
         def line(name: str, figure: Interval | None, needed: str) -> str:
-            return f"{name:<28} {str(figure or 'not available'):<22} {needed}"
+            return f"{name:<28} {figure or 'not available'!s:<22} {needed}"
 
         rows = [
             line(f"GRID, {self.grid_clips} sentences", self.grid, f"needs {GRID_GATE:.2f}"),
@@ -62,10 +62,8 @@ def spans(clip: SyncClip) -> list[tuple[Array, Array]]:
     mouths: Array = np.asarray(clip.mouths)
     count = max(1, len(mouths) // _SPAN)
     length = len(mouths) // count if count > 1 else len(mouths)
-    return [
-        (clip.mel[:, MEL_PER_FRAME * i * length : MEL_PER_FRAME * (i + 1) * length], mouths[i * length : (i + 1) * length])
-        for i in range(count)
-    ]  # fmt: skip
+    frames = [slice(i * length, (i + 1) * length) for i in range(count)]
+    return [(clip.mel[:, MEL_PER_FRAME * s.start : MEL_PER_FRAME * s.stop], mouths[s]) for s in frames]
 
 
 def report_gates(scorer: SyncScorer, clips: Sequence[SyncClip]) -> GateReport:
@@ -130,7 +128,7 @@ def _probes(clips: Sequence[SyncClip]) -> dict[str, _Change]:
         return mel, np.repeat(mouths[len(mouths) // 2][None], len(mouths), 0)
 
     def masked(mel: Array, mouths: Array, number: int) -> tuple[Array, Array]:
-        return mel, np.full_like(mouths, 128 if mouths.dtype == np.uint8 else 0)
+        return mel, np.full(mouths.shape, 128 if mouths.dtype == np.uint8 else 0, mouths.dtype)
 
     def envelope(mel: Array, mouths: Array, number: int) -> tuple[Array, Array]:
         noise = np.random.default_rng(number).standard_normal(mel.shape).astype(np.float32) * 0.6

@@ -1,0 +1,171 @@
+"""Measures a talking head on clips of people and speech that no training saw: every table with its control rows.
+
+report = evaluate(TalkingHead.load("demo"), "heldout", landmarker="face_landmarker.task")
+report.print()
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ifmdm_core.errors import BadInput, IfmdmError
+from ifmdm_core.metrics.against_pictures import (
+    control_table,
+    reconstruction_table,
+    seam_table,
+    unavailable_table,
+)
+from ifmdm_core.metrics.against_sound import (
+    bilabial_table,
+    equivariance_table,
+    intervention_table,
+    silence_table,
+)
+from ifmdm_core.metrics.against_truth import Driven, drive, lip_table, sync_table
+from ifmdm_core.metrics.stage import Clip, Landmarks, Stage, find_clips, load_clip, reference_landmarker
+from ifmdm_core.metrics.sync_model import ASSETS, SyncScorer
+from ifmdm_core.metrics.tables import EvaluationReport, Table
+
+if TYPE_CHECKING:
+    from ifmdm_core.talking_head import TalkingHead
+
+Array = NDArray[np.float32]
+Notice = Callable[[str], None]
+
+FULL = {"clips": 13, "grid": 10, "news": 12}
+QUICK = {"clips": 4, "grid": 3, "news": 3}
+"""Clips by kind; kinds not named here get as many as `clips`."""
+
+
+def evaluate(
+    head: TalkingHead,
+    clips_folder: str | Path,
+    landmarker: str | Path | None = None,
+    quick: bool = False,
+    notice: Notice | None = None,
+) -> EvaluationReport:
+    """Run all tables of model.md 7 that can be run here.
+
+    Args:
+        head: a loaded bundle.
+        clips_folder: videos with sound of people that no training saw; the first folder level names their kind.
+        landmarker: mediapipe face landmarker file; else the environment's IFMDM_FACE_LANDMARKER. Without one, every
+            figure that needs landmarks reads "not available".
+        quick: few clips and seeds, about two minutes on a CPU; figures come with wide intervals.
+        notice: told what is being done.
+
+    Raises:
+        NotFound: no video, or no such landmarker file.
+        BadInput: no clip with sound and a face.
+    """
+    say = notice or (lambda text: print(text, file=sys.stderr, flush=True))
+    started = time.monotonic()
+    found = find_clips(Path(clips_folder))
+    landmarks = reference_landmarker(landmarker)
+    stage = Stage(head, landmarks)
+    report = EvaluationReport(bundle=head.name, digest=head.digest, clips={})
+    if landmarks is None:
+        missing = Table(title="1 to 6. Lips, sync, reconstruction", columns=["figure", "value"])
+        missing.add(
+            "all",
+            "not available: give --landmarker or IFMDM_FACE_LANDMARKER, a face_landmarker.task",
+        )
+        report.tables += [missing, unavailable_table()]
+        report.seconds = time.monotonic() - started
+        return report
+    say("reading and labelling clips")
+    clips = _load(found, head.size, landmarks, QUICK if quick else FULL, 3.0 if quick else 4.0)
+    for clip in clips:
+        report.clips[clip.kind] = report.clips.get(clip.kind, 0) + 1
+    driven = _drive(stage, clips, say)
+    report.tables += [_scored(driven), lip_table(driven)]
+    portrait = max(clips, key=lambda clip: clip.crops.shape[1] * len(clip.crops))
+    picture = portrait.crops[portrait.source]
+    sounds = _sounds(clips, 3 if quick else 5, 2.4)
+    people = [clip for clip in clips if clip.kind != "grid"]
+    steps: list[tuple[str, Callable[[], Table]]] = [
+        ("intervention", lambda: intervention_table(stage, picture, sounds, 2 if quick else 5)),
+        ("equivariance", lambda: equivariance_table(stage, picture, sounds[: 2 if quick else 3])),
+        ("bilabials", lambda: bilabial_table(stage, picture)),
+        ("silence", lambda: silence_table(stage, picture, clips)),
+        ("reconstruction", lambda: reconstruction_table(stage, people, 4 if quick else 12)),
+        ("seams", lambda: seam_table(stage, picture, np.concatenate(sounds))),
+        ("controls", lambda: control_table(stage, _pictures(clips, 2 if quick else 4), sounds)),
+        ("the rest", unavailable_table),
+    ]
+    for name, make in steps:
+        say(f"{name} ({time.monotonic() - started:.0f} s)")
+        report.tables.append(make())
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _load(
+    found: list[tuple[Path, str]], size: int, landmarks: Landmarks, wanted: dict[str, int], longest_s: float
+) -> list[Clip]:
+    clips: list[Clip] = []
+    for kind in sorted({kind for _, kind in found}):
+        paths = [path for path, its in found if its == kind]
+        limit = wanted.get(kind, wanted["clips"])
+        step = max(1, len(paths) // limit)  # spread over the folder, so that not one person fills the list
+        taken = 0
+        for path in paths[::step]:
+            if taken == limit:
+                break
+            try:
+                clip = load_clip(path, kind, size, landmarks, longest_s)
+            except IfmdmError:
+                continue  # a damaged file is no verdict on the model
+            if clip is not None:
+                clips.append(clip)
+                taken += 1
+    if not clips:
+        raise BadInput("no clip with sound and a face in nine of ten frames", fix="give other clips")
+    return clips
+
+
+def _drive(stage: Stage, clips: list[Clip], say: Notice) -> list[Driven]:
+    driven: list[Driven] = []
+    for number, clip in enumerate(clips):
+        say(f"rendering {clip.name} ({number + 1} of {len(clips)})")
+        kin = [other for other in clips if other.kind == clip.kind and other is not clip]
+        other = stage.true_motion(kin[number % len(kin)].crops) if kin else None
+        if (item := drive(stage, clip, other)) is not None:
+            driven.append(item)
+    return driven
+
+
+def _scored(driven: list[Driven]) -> Table:
+    if not (ASSETS / "r.safetensors").is_file():
+        table = Table(title="1a. Sync, scorer R", columns=["figure", "value"])
+        table.add("S", "not available: train the scorer, python -m ifmdm_core.training.sync")
+        return table
+    record = ASSETS / "r.txt"
+    accuracy = record.read_text().strip() if record.is_file() else "gates not recorded"
+    return sync_table(SyncScorer.load("R"), driven, accuracy)
+
+
+def _sounds(clips: list[Clip], count: int, seconds: float) -> list[Array]:
+    """The loudest stretches of `seconds` of different clips, longest clips first."""
+    length = round(seconds * 16000)
+    long = sorted((clip for clip in clips if len(clip.samples) >= length), key=lambda c: c.kind == "grid")
+    sounds = []
+    for clip in long[:count]:
+        starts = range(0, len(clip.samples) - length + 1, 1600)
+        best = max(starts, key=lambda s: float((clip.samples[s : s + length] ** 2).sum()))
+        sounds.append(clip.samples[best : best + length].astype(np.float32))
+    if len(sounds) < 2:
+        raise BadInput(f"{len(sounds)} clips of {seconds} s or more", fix="give at least two longer clips")
+    return sounds
+
+
+def _pictures(clips: list[Clip], count: int) -> list[NDArray[np.uint8]]:
+    step = max(1, len(clips) // count)
+    return [clip.crops[clip.source] for clip in clips[::step][:count]]
