@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -137,19 +138,20 @@ def render_file(
     from ifmdm_core.media.audio import read_audio
     from ifmdm_core.media.image import read_image
 
-    with frame_progress("rendering", quiet) as progress:
-        picture, sound = (
-            read_image(photo),
-            read_audio(audio),
-        )  # faults of the inputs show before a model loads
-        from ifmdm_core.talking_head import TalkingHead
+    read_image(photo)  # faults of the inputs show before a model is loaded
+    started = time.perf_counter()
+    sound = read_audio(audio)
+    listened = time.perf_counter() - started
+    from ifmdm_core.talking_head import TalkingHead
 
-        head = TalkingHead.load(model, device=device, dtype=dtype_of(precision), compile=compiled)
-        video = head.render(picture, sound, controls, progress=progress)
+    head = TalkingHead.load(model, device=device, dtype=dtype_of(precision), compile=compiled)
+    with frame_progress("rendering", quiet) as progress:
+        video = head.render(photo, sound, controls, progress=progress)
         video.save(output)
     if video.note:
         print(f"ifmdm: {photo}: {video.note}", file=sys.stderr)
-    seconds = {name: round(value, 4) for name, value in video.seconds.items()}
+    spent = {**video.seconds, "inputs": video.seconds["inputs"] + listened}
+    seconds = {name: round(value, 4) for name, value in spent.items()}
     total = sum(seconds.values())
     return {
         "output": str(output),
