@@ -73,7 +73,9 @@ def read_audio(source: Source, name: str | None = None, *, start: float | None =
     """
     with opened(source, "audio", name) as (container, name):
         if not container.streams.audio:
-            raise BadInput(f"{name}: has no sound in it", fix="give a file with a sound track, such as WAV or MP3")
+            raise BadInput(
+                f"{name}: has no sound in it", fix="give a file with a sound track, such as WAV or MP3"
+            )
         stream = container.streams.audio[0]
         declared = declared_seconds(container, stream)
         if declared is not None and declared > MAX_SECONDS:
@@ -84,7 +86,9 @@ def read_audio(source: Source, name: str | None = None, *, start: float | None =
                 spool.lead = float(frame.time or 0.0) - start
             spool.add(frame)
         # MP4 tells where the encoder's padding begins; the decoder leaves it in.
-        audio = spool.finish(declared + spool.lead if declared is not None and "mp4" in container.format.name else None)
+        audio = spool.finish(
+            declared + spool.lead if declared is not None and "mp4" in container.format.name else None
+        )
         if start is None and declared is not None and audio.duration < declared - max(0.25, 0.01 * declared):
             raise BadInput(
                 f"{name}: truncated: holds {audio.duration:.2f} s of the {declared:.2f} s its header promises",
@@ -147,7 +151,10 @@ class _Spool:
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = tempfile.TemporaryDirectory(prefix="ifmdm-audio-", ignore_cleanup_errors=True)
-        self.speech_path, self.native_path = Path(self.folder.name, "speech.f32"), Path(self.folder.name, "native.s16")
+        self.speech_path, self.native_path = (
+            Path(self.folder.name, "speech.f32"),
+            Path(self.folder.name, "native.s16"),
+        )
         self.speech: IO[bytes] = self.speech_path.open("wb")
         self.native: IO[bytes] = self.native_path.open("wb")
         self.rate = self.channels = self.native_count = 0
@@ -211,7 +218,10 @@ class _Spool:
             self._cut_native -= skip
             block = block[skip:]
             if not np.isfinite(block).all():
-                raise BadInput(f"{self.name}: has samples that are not numbers (NaN)", fix="export it again as 16-bit WAV")
+                raise BadInput(
+                    f"{self.name}: has samples that are not numbers (NaN)",
+                    fix="export it again as 16-bit WAV",
+                )
             self.low, self.high = min(self.low, block.min(initial=0)), max(self.high, block.max(initial=0))
             self.native.write(np.floor(np.clip(block * 32768.0 + 0.5, -32768, 32767)).astype("<i2").tobytes())
             self.native_count += len(block)
@@ -227,8 +237,11 @@ class _Spool:
 def _checked(audio: Audio, spool: _Spool) -> Audio:
     if audio.duration < MIN_SECONDS:
         raise BadInput(
-            f"{audio.name}: only {1000 * audio.duration:.0f} ms of sound", fix=f"give at least {MIN_SECONDS} s of speech"
+            f"{audio.name}: only {1000 * audio.duration:.0f} ms of sound",
+            fix=f"give at least {MIN_SECONDS} s of speech",
         )
     if (spool.high - spool.low) / 2 < SILENCE:
-        raise BadInput(f"{audio.name}: is silent", fix="give a recording of speech; check that the right track is used")
+        raise BadInput(
+            f"{audio.name}: is silent", fix="give a recording of speech; check that the right track is used"
+        )
     return audio

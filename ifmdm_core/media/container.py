@@ -50,7 +50,8 @@ def opened(source: Source, kind: str, name: str | None = None) -> Iterator[tuple
     except (av.FFmpegError, ValueError, OSError) as error:
         raise BadInput(
             f"{name}: is not {kind}, or is damaged ({reason(error)})",
-            fix="give a file that plays in a media player, such as " + ("WAV or MP3" if kind == "audio" else "MP4"),
+            fix="give a file that plays in a media player, such as "
+            + ("WAV or MP3" if kind == "audio" else "MP4"),
         ) from error
     with container:
         yield container, name

@@ -186,11 +186,15 @@ def choose_face(
         return Choice(crop_square(face.box), face, note)
     if isinstance(spec, str) or not 0 <= spec < len(faces):
         found = f"0 to {len(faces) - 1}" if len(faces) > 1 else "0"
-        raise BadInput(f"{name}: no face {spec!r}", fix=f"faces are numbered from the largest: --face {found}")
+        raise BadInput(
+            f"{name}: no face {spec!r}", fix=f"faces are numbered from the largest: --face {found}"
+        )
     return Choice(crop_square(faces[spec].box), faces[spec])
 
 
-def locate_face(image: Image, spec: str | int | Sequence[float] = "auto", *, name: str = "the picture") -> Choice:
+def locate_face(
+    image: Image, spec: str | int | Sequence[float] = "auto", *, name: str = "the picture"
+) -> Choice:
     """`find_faces` (only where the choice needs it) and `choose_face` in one step."""
     needed = isinstance(spec, int) or spec == "auto"
     size = (image.shape[1], image.shape[0])
@@ -199,7 +203,9 @@ def locate_face(image: Image, spec: str | int | Sequence[float] = "auto", *, nam
 
 def _given_square(box: tuple[float, ...], size: tuple[int, int] | None, name: str) -> Square:
     if len(box) != 4 or not all(math.isfinite(v) for v in box) or min(box[2:]) <= 0:
-        raise BadInput(f"{name}: {box} is no face box", fix="give --face x,y,w,h in pixels, with w and h above 0")
+        raise BadInput(
+            f"{name}: {box} is no face box", fix="give --face x,y,w,h in pixels, with w and h above 0"
+        )
     x, y, w, h = box
     if size is not None and (x >= size[0] or y >= size[1] or x + w <= 0 or y + h <= 0):
         raise BadInput(
@@ -207,7 +213,9 @@ def _given_square(box: tuple[float, ...], size: tuple[int, int] | None, name: st
             fix="give --face x,y,w,h in pixels from the upper left corner",
         )
     if size is not None and max(w, h) > 4 * max(size):
-        raise BadInput(f"{name}: the face box {box} is far larger than the picture", fix="give pixels of this picture")
+        raise BadInput(
+            f"{name}: the face box {box} is far larger than the picture", fix="give pixels of this picture"
+        )
     return crop_square(box)
 
 

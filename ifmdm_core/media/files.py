@@ -27,7 +27,9 @@ def input_file(path: str | os.PathLike[str], kind: str) -> Path:
             if not stream.read(1):
                 raise BadInput(f"{file}: the file is empty (0 bytes)", fix=f"give a complete {kind} file")
     except PermissionError as error:
-        raise Forbidden(f"{file}: may not be read", fix="change its permissions or give another file") from error
+        raise Forbidden(
+            f"{file}: may not be read", fix="change its permissions or give another file"
+        ) from error
     except (OSError, ValueError) as error:  # a name too long, a NUL in it, a device that fails
         raise BadInput(f"{str(path)[:200]!r}: cannot be opened ({error})", fix="check the path") from error
     return file
@@ -64,7 +66,11 @@ def _unwritable(target: Path, error: OSError) -> Exception:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return BadInput(f"{target}: its folder does not exist", fix=f"create it: mkdir -p {target.parent}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return Forbidden(f"{target}: cannot be written ({error.strerror})", fix="choose a folder you may write to")
+        return Forbidden(
+            f"{target}: cannot be written ({error.strerror})", fix="choose a folder you may write to"
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(f"{target}: no space left to write it", fix="free some space or choose another disk")
+        return Unavailable(
+            f"{target}: no space left to write it", fix="free some space or choose another disk"
+        )
     return BadInput(f"{target}: cannot be written ({error.strerror})", fix="choose another output file")

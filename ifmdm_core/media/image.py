@@ -45,7 +45,9 @@ def write_image(path: str | os.PathLike[str], image: Image) -> None:
     """Write RGB uint8 [H, W, 3] as PNG, JPEG or WebP by the name's ending; nothing partial is left on failure."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise BadInput(f"{path}: cannot write pictures as {suffix or 'a file without ending'!r}", fix="use .png or .jpg")
+        raise BadInput(
+            f"{path}: cannot write pictures as {suffix or 'a file without ending'!r}", fix="use .png or .jpg"
+        )
     with published(path) as temporary:
         Pillow.fromarray(np.ascontiguousarray(image)).save(temporary, quality=95)
 
@@ -59,7 +61,9 @@ def _read(file: Path | io.BytesIO, name: str) -> Image:
     except UnidentifiedImageError as error:
         raise BadInput(f"{name}: is not a picture", fix="give a JPEG, PNG, WebP, TIFF or BMP file") from error
     except Pillow.DecompressionBombError as error:
-        raise BadInput(f"{name}: has more than {MAX_PIXELS:,} pixels", fix="scale it down", too_large=True) from error
+        raise BadInput(
+            f"{name}: has more than {MAX_PIXELS:,} pixels", fix="scale it down", too_large=True
+        ) from error
     except Exception as error:  # decoders of hostile bytes raise anything: SyntaxError, struct.error, ...
         raise BadInput(f"{name}: damaged picture ({error})", fix="export or download it again") from error
     with picture:
@@ -72,7 +76,8 @@ def _read(file: Path | io.BytesIO, name: str) -> Image:
             )
         if min(width, height) < MIN_SIDE:
             raise BadInput(
-                f"{name}: {width}x{height} is smaller than {MIN_SIDE} pixels", fix=f"give at least {MIN_SIDE}x{MIN_SIDE}"
+                f"{name}: {width}x{height} is smaller than {MIN_SIDE} pixels",
+                fix=f"give at least {MIN_SIDE}x{MIN_SIDE}",
             )
         try:
             picture.load()

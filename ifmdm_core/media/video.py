@@ -114,15 +114,21 @@ def _video_stream(path: str, name: str | None) -> Iterator[tuple[Any, Any, str]]
         stream = container.streams.video[0]
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
-            raise BadInput(f"{name}: {width}x{height} frames are too large", fix="scale it down", too_large=True)
+            raise BadInput(
+                f"{name}: {width}x{height} frames are too large", fix="scale it down", too_large=True
+            )
         seconds = declared_seconds(container, stream)
         if seconds is not None and seconds > MAX_SECONDS:
-            raise BadInput(f"{name}: {seconds / 3600:.1f} hours are too long", fix="cut it into parts", too_large=True)
+            raise BadInput(
+                f"{name}: {seconds / 3600:.1f} hours are too long", fix="cut it into parts", too_large=True
+            )
         stream.thread_type = "AUTO"
         yield container, stream, name
 
 
-def _decord_frames(path: str, info: VideoInfo, fps: float, start: float, end: float | None) -> Iterator[Frame]:
+def _decord_frames(
+    path: str, info: VideoInfo, fps: float, start: float, end: float | None
+) -> Iterator[Frame]:
     import decord
 
     video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)

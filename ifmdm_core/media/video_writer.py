@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +53,12 @@ class VideoWriter:
     ) -> None:
         if Path(path).suffix.lower() not in (".mp4", ".m4v", ".mov", ".mkv"):
             raise BadInput(f"{path}: cannot write this kind of video", fix="name it .mp4")
-        self.path, self.size, self.fps, self.audio = Path(path), size, Fraction(fps).limit_denominator(100_000), audio
+        self.path, self.size, self.fps, self.audio = (
+            Path(path),
+            size,
+            Fraction(fps).limit_denominator(100_000),
+            audio,
+        )
         self.crf, self.preset, self.metadata = crf, preset, dict(metadata or {})
         self.frames = 0
         self._padded = (size[0] + size[0] % 2, size[1] + size[1] % 2)
@@ -77,7 +82,9 @@ class VideoWriter:
         width, height = self.size
         batch = frames[None] if frames.ndim == 3 else frames
         if batch.dtype != np.uint8 or batch.shape[1:] != (height, width, 3):
-            raise ValueError(f"frames must be uint8 [n, {height}, {width}, 3], not {batch.dtype} {batch.shape}")
+            raise ValueError(
+                f"frames must be uint8 [n, {height}, {width}, 3], not {batch.dtype} {batch.shape}"
+            )
         if self._padded != self.size:
             pad = ((0, 0), (0, self._padded[1] - height), (0, self._padded[0] - width), (0, 0))
             batch = np.pad(batch, pad, mode="edge")
@@ -111,7 +118,9 @@ class VideoWriter:
 
         width, height = self._padded
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
-        video = ffmpeg.input("pipe:0", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=rate)
+        video = ffmpeg.input(
+            "pipe:0", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=rate
+        )
         # The matrix is named on both sides; a player must not guess it from the size.
         video = video.filter("scale", out_color_matrix="bt709", out_range="tv", flags="bicubic+accurate_rnd")
         video = video.filter("format", "yuv420p")
@@ -121,7 +130,9 @@ class VideoWriter:
         }  # fmt: skip
         if self.audio is not None:
             native = self.audio.native
-            streams.append(ffmpeg.input(str(native.path), format="s16le", ar=native.rate, ac=native.channels).audio)
+            streams.append(
+                ffmpeg.input(str(native.path), format="s16le", ar=native.rate, ac=native.channels).audio
+            )
             aac_rate = native.rate if native.rate in AAC_RATES else 48_000
             options |= {"c:a": "aac", "b:a": f"{96 * native.channels}k", "ar": aac_rate}
         flags = "+faststart" + ("" if set(self.metadata) <= STANDARD_TAGS else "+use_metadata_tags")
@@ -139,10 +150,8 @@ class VideoWriter:
     def _finish(self) -> None:
         if self.frames == 0:
             raise ValueError("no frames were written")
-        try:
+        with suppress(BrokenPipeError):  # the exit status tells why
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # the exit status tells why
         if self._process.wait() != 0:
             self._drain.join(timeout=5)
             raise self._failure()
@@ -150,7 +159,9 @@ class VideoWriter:
     def _failure(self) -> IfmdmError:
         said = " / ".join(self._messages)[-400:] or f"exit status {self._process.returncode}"
         if "No space left" in said:
-            return Unavailable(f"{self.path}: no space left to write it", fix="free some space or choose another disk")
+            return Unavailable(
+                f"{self.path}: no space left to write it", fix="free some space or choose another disk"
+            )
         return IfmdmError(f"{self.path}: ffmpeg could not write it ({said})")
 
     def _read_messages(self, stream: IO[bytes]) -> None:
@@ -158,10 +169,8 @@ class VideoWriter:
             self._messages.append(line.decode(errors="replace").strip())
 
     def _close_pipes(self) -> None:
-        try:
+        with suppress(OSError):
             self._process.stdin.close()
-        except OSError:
-            pass
         self._process.wait()
         self._drain.join(timeout=5)
         self._process.stderr.close()
