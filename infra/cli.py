@@ -80,6 +80,8 @@ def _run(given: list[str]) -> int:
         raise BadInput(f"unknown {kind} {name!r}", fix=f"{nearest(name, COMMANDS)} (ifmdm --help)")
     app = importlib.import_module(COMMANDS[name][0]).app
     result = app(args=given[1:], prog_name=f"ifmdm {name}", standalone_mode=False)
+    if result == Cancelled.exit_code:  # typer turns Ctrl-C into this number
+        raise Cancelled("interrupted")
     return result if isinstance(result, int) else 0
 
 
