@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
     motion = _cached(folder / "motion_all.npy", key)
     if motion is None:
         if options.bf16:
-            autoencoder = autoencoder.to(torch.bfloat16)
+            autoencoder = autoencoder.set_precision(torch.bfloat16)
         motion = encode_motion(autoencoder, data, clips)
         _keep(folder / "motion_all.npy", key, motion)
     from ifmdm_core.motion.config import MotionConfig
