@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ifmdm_core.autoencoder.config import AutoencoderConfig
-from ifmdm_core.autoencoder.encoder import Encoder
+from ifmdm_core.autoencoder.encoder import AppearanceEncoder, MotionEncoder
 from ifmdm_core.autoencoder.flow import FlowCoefficients, FlowFields, compose_flow
 from ifmdm_core.autoencoder.generator import Generator
 from ifmdm_core.autoencoder.motion_basis import MotionBasis
@@ -66,7 +66,8 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.appearance = AppearanceEncoder(config)
+        self.motion_encoder = MotionEncoder(config)
         self.basis = MotionBasis(config.motion_dim, config.latent_dim)
         self.flow_fields = FlowFields(config)
         self.flow_coefficients = FlowCoefficients(config)
@@ -74,7 +75,7 @@ class Autoencoder(nn.Module):
 
     def set_precision(self, dtype: torch.dtype) -> Autoencoder:
         """Convolutions in `dtype` (float32 or bfloat16), channels last; all that makes motion stays float32."""
-        for network in (self.encoder.levels, self.encoder.shrink, self.flow_fields, self.generator):
+        for network in self._convolutional:
             network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
@@ -83,19 +84,27 @@ class Autoencoder(nn.Module):
         """The type of the weights, hence of pictures on their way through convolutions."""
         return self.generator.rise.weight.dtype
 
-    def _pyramid(self, images: Tensor) -> list[Tensor]:
-        images = images.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        return self.encoder.pyramid(images)
+    @property
+    def _convolutional(self) -> tuple[nn.Module, ...]:
+        appearance = self.appearance
+        return (
+            appearance.levels,
+            appearance.shrink,
+            self.motion_encoder.levels,
+            self.flow_fields,
+            self.generator,
+        )
 
     def encode_motion(self, images: Tensor) -> Tensor:
         """Motion vectors float32 [B, 20] in (-1, 1) of pictures [B, 3, S, S] in [0, 1]."""
-        return self.encoder.heads(self._pyramid(images))[1]
+        return self.motion_encoder(images.to(self.dtype))
 
     def encode_identity(self, images: Tensor, motion: Tensor | None = None) -> Identity:
-        """Appearance of pictures [B, 3, S, S] in [0, 1]; `motion` [B, 20] overrides their own m^i."""
-        features = self._pyramid(images)
-        latent, seen = self.encoder.heads(features)
-        motion = seen if motion is None else motion
+        """Appearance of pictures [B, 3, S, S] in [0, 1]; `motion` [B, 20] replaces their own m^i."""
+        features, latent = self.appearance(
+            images.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        )
+        motion = self.encode_motion(images) if motion is None else motion
         fields = self.flow_fields(features, latent.to(self.dtype))
         with torch.autocast(latent.device.type, enabled=False):
             code = self.basis(motion)

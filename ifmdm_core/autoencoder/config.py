@@ -26,6 +26,10 @@ class AutoencoderConfig(BaseModel):
     """Length of the appearance latent w, and of motion once mapped into its space."""
     motion_dim: int = 20
     """Numbers per frame (paper 3.2)."""
+    motion_size: int = 128
+    """Side at which the motion encoder looks at the picture."""
+    motion_channels: tuple[int, ...] = (24, 48, 96, 160, 192)
+    """Channels of the motion encoder's levels, each halving the side."""
     flow_size: int = 64
     """Side of the flow fields."""
     pose_fields: int = 16
@@ -46,6 +50,8 @@ class AutoencoderConfig(BaseModel):
                 f"generator_channels has {len(self.generator_channels)} levels, so painting would start at "
                 f"{self.size // 2 ** len(self.generator_channels)} pixels, where the encoder has no features"
             )
+        if self.motion_size >> len(self.motion_channels) < 2:
+            raise ValueError(f"motion_channels has too many levels for motion_size {self.motion_size}")
         if self.flow_size not in self.encoder_sides or self.encoder_sides[-1] < 4:
             raise ValueError(f"flow_size must be one of the encoder's sides {self.encoder_sides}, all at least 4")
         return self
@@ -67,6 +73,8 @@ class AutoencoderConfig(BaseModel):
             encoder_channels=(32, 64, 128, 256, 512, 512, 512, 512),
             extra_convs=(True,) * 8,
             latent_dim=512,
+            motion_size=256,
+            motion_channels=(32, 64, 128, 256, 512, 512),
             flow_size=128,
             pose_fields=32,
             expression_fields=64,

@@ -1,38 +1,48 @@
-"""Trains stage 1 in two phases that share one clock.
+"""Trains stage 1 in four phases, each a resumable loop of its own; a phase starts from what earlier ones exported.
 
+    python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase motion --minutes 20
     python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase flow --minutes 20
-    python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase picture --minutes 40
+    python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase picture --minutes 35
+    python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase finish --minutes 30
 
-*flow*: the encoder learns the twenty face parameters and the flow fields learn where mesh points go. Targets
-are meshes, not pictures, so this phase sees tens of times more faces a second than painting would.
-*picture*: everything, from pictures. Motion comes from the parameters first and, towards the end, from the
-encoder itself, so that the generator is used to what it will be given.
+*motion*: the motion encoder learns the twenty face parameters, and the mesh beside them, from single pictures.
+*flow*: the flow fields learn where mesh points go when motion changes. Targets are meshes, not pictures, so this
+phase sees tens of times more faces a second than painting would. Motion is taken from the parameters.
+*picture*: appearance, flow and painting from pictures, motion still from the parameters.
+*finish*: the same with motion from the frozen motion encoder, which is what the generator will be given.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.autoencoder.losses import gradient_l1, mesh_flow_l1, pyramid_l1, region
+from ifmdm_core.errors import NotFound
 from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec, to_model
 from ifmdm_core.training.dataset import TrainingSet
 from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
 
-LEARNING_RATE = {"flow": 1e-3, "picture": 5e-4}
+LEARNING_RATE = {"motion": 2e-3, "flow": 1e-3, "picture": 6e-4, "finish": 2e-4}
 SPECS = {
+    "motion": SampleSpec(sources=64, targets=0, pictures=False, reduced=True),
     "flow": SampleSpec(sources=24, targets=8, pictures=False, carried=0.5),
     "picture": SampleSpec(sources=8, targets=2, pictures=True),
 }
-OWN_MOTION_FROM = 0.7
-"""Share of the picture phase after which motion comes from the encoder."""
+SPECS["finish"] = SPECS["picture"]
+STARTS = {"motion": (), "flow": (), "picture": ("flow",), "finish": ("picture", "motion")}
+"""Phases whose weights a phase starts from; the last gives the motion encoder where there are two."""
+FLOW_GUIDE = {"flow": 10.0, "picture": 5.0, "finish": 2.0}
+"""Weight of the mesh displacement."""
 
 
 def mesh_weights() -> Tensor:
@@ -51,9 +61,18 @@ class AutoencoderTraining:
         self, model: Autoencoder, data: PairDataset, *, phase: str, device: str = "cpu", workers: int = 1
     ) -> None:
         self.model, self.data, self.phase, self.device, self.workers = model, data, phase, device, workers
+        self.trained = nn.ModuleDict({"model": model})
+        if phase == "motion":
+            # The mesh is a far richer answer than twenty numbers; it is asked for while training only.
+            mesh = nn.Linear(model.config.latent_dim, 2 * 478)
+            self.trained = nn.ModuleDict({"motion": model.motion_encoder, "mesh": mesh.to(device)})
+        else:
+            model.motion_encoder.requires_grad_(False)
         decay, plain = [], []
-        for name, parameter in model.named_parameters():
-            (decay if parameter.ndim > 1 and not name.startswith("basis") else plain).append(parameter)
+        for name, parameter in self.trained.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            (decay if parameter.ndim > 1 and "basis" not in name else plain).append(parameter)
         self.optimizer = torch.optim.AdamW(
             [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}],
             lr=LEARNING_RATE[phase], betas=(0.9, 0.99),
@@ -74,64 +93,71 @@ class AutoencoderTraining:
 
     def step(self, state: LoopState) -> dict[str, Tensor]:
         """Forward, backward, update."""
-        self.model.train()
+        self.trained.train()
+        if self.phase != "motion":
+            self.model.motion_encoder.eval()
         set_lr(self.optimizer, LEARNING_RATE[self.phase] * warmup_cosine(state, 100))
         batch = self._batch(state.step)
         with torch.autocast(self.device, torch.bfloat16):
-            losses = self.flow_losses(batch) if self.phase == "flow" else self.picture_losses(batch, state)
+            if self.phase == "motion":
+                losses = self.motion_losses(batch)
+            else:
+                losses = self.flow_losses(batch) if self.phase == "flow" else self.picture_losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.trained.parameters(), 1.0)
         self.optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
 
+    def motion_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Parameters and mesh of single pictures."""
+        hidden = self.model.motion_encoder.hidden(to_model(batch["image"]))
+        with torch.autocast(self.device, enabled=False):
+            motion = torch.tanh(self.model.motion_encoder.motion(hidden))
+            mesh = self.trained["mesh"](hidden).view(-1, 478, 2) + 0.5
+        distilled = motion_loss(motion, batch["motion"])
+        missing = ((mesh - batch["mesh"]).abs().sum(-1) * self.weights).sum(1) / self.weights.sum()
+        return {"loss": distilled + 10 * missing.mean(), "motion": distilled, "mesh": missing.mean()}
+
     def flow_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters and mesh displacement; no painting."""
+        """Mesh displacement; no painting."""
         count = batch["targets"].shape[1]
-        identity = self.model.encode_identity(to_model(batch["image"]))
-        distilled = motion_loss(identity.motion, batch["motion"])
-        identity = taught(self.model, identity, batch["motion"])
+        identity = self.model.encode_identity(to_model(batch["image"]), batch["motion"])
         flow, _, _ = self.model.flow(identity, batch["targets"].flatten(0, 1))
         mesh = mesh_flow_l1(
             flow, batch["target_mesh"].flatten(0, 1), batch["mesh"].repeat_interleave(count, 0), self.weights
         )
-        still = batch["target_mesh"] - batch["mesh"][:, None]
-        return {
-            "loss": 10 * mesh + 3 * distilled,
-            "mesh": mesh,
-            "still": (still * 2).abs().sum(-1).mean(),
-            "motion": distilled,
-        }
+        still = ((batch["target_mesh"] - batch["mesh"][:, None]) * 2).abs().sum(-1).mean()
+        return {"loss": FLOW_GUIDE["flow"] * mesh, "mesh": mesh, "still": still}
 
-    def picture_losses(self, batch: dict[str, Tensor], state: LoopState) -> dict[str, Tensor]:
-        """Everything; flow supervision fades from 10 to 2."""
-        count = batch["targets"].shape[1]
+    def picture_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Pictures, mouth and eyes above all, guided by the mesh."""
         image, wanted = to_model(batch["image"]), to_model(batch["target_image"])
-        identity = self.model.encode_identity(image)
-        distilled = motion_loss(identity.motion, batch["motion"])
-        targets = batch["targets"].flatten(0, 1)
-        if state.fraction < OWN_MOTION_FROM:
-            identity, motion = taught(self.model, identity, batch["motion"]), targets
-        else:
-            motion = self.model.encode_motion(wanted)
-            distilled = (distilled + motion_loss(motion, targets)) / 2
+        own, motion = batch["motion"], batch["targets"].flatten(0, 1)
+        if self.phase == "finish":
+            with torch.no_grad():
+                own, motion = self.model.encode_motion(image), self.model.encode_motion(wanted)
+        identity = self.model.encode_identity(image, own)
         output, warped, flow = self.model.paint(identity, motion)
-        mesh_points = batch["target_mesh"].flatten(0, 1)
-        mesh = mesh_flow_l1(flow, mesh_points, batch["mesh"].repeat_interleave(count, 0), self.weights)
-        lips, eyes = mesh_points[:, list(LIP_POINTS)], mesh_points[:, list(EYE_POINTS)]
+        count = batch["targets"].shape[1]
+        points = batch["target_mesh"].flatten(0, 1)
+        mesh = mesh_flow_l1(flow, points, batch["mesh"].repeat_interleave(count, 0), self.weights)
+        lips, eyes = points[:, list(LIP_POINTS)], points[:, list(EYE_POINTS)]
         output, warped = output.float(), warped.float()
         whole = pyramid_l1(output, wanted) + 0.5 * gradient_l1(output, wanted)
-        mouth_wanted = region(wanted, lips, 72, 0.8)
-        mouth_output = region(output, lips, 72, 0.8)
-        mouth = pyramid_l1(mouth_output, mouth_wanted, 3) + 0.5 * gradient_l1(mouth_output, mouth_wanted)
-        eyes_wanted, eyes_output = region(wanted, eyes, 72, 0.6), region(output, eyes, 72, 0.6)
-        eye = pyramid_l1(eyes_output, eyes_wanted, 3) + 0.5 * gradient_l1(eyes_output, eyes_wanted)
-        bent = pyramid_l1(warped, wanted) + pyramid_l1(region(warped, lips, 72, 0.8), mouth_wanted, 3)
-        guide = 10 - 8 * min(1.0, state.fraction / OWN_MOTION_FROM)
+        mouth = _region_loss(output, wanted, lips, 0.8)
+        eye = _region_loss(output, wanted, eyes, 0.6)
+        bent = pyramid_l1(warped, wanted) + _region_loss(warped, wanted, lips, 0.8)
         return {
-            "loss": whole + mouth + 0.5 * eye + 0.3 * bent + guide * mesh + 3 * distilled,
-            "whole": whole, "mouth": mouth, "eye": eye, "mesh": mesh, "motion": distilled,
+            "loss": whole + mouth + 0.5 * eye + 0.3 * bent + FLOW_GUIDE[self.phase] * mesh,
+            "whole": whole, "mouth": mouth, "eye": eye, "mesh": mesh,
         }  # fmt: skip
+
+
+def _region_loss(output: Tensor, wanted: Tensor, points: Tensor, margin: float) -> Tensor:
+    """Difference in the square around mesh points, cut out at 72 pixels."""
+    output, wanted = region(output, points, 72, margin), region(wanted, points, 72, margin)
+    return pyramid_l1(output, wanted, 3) + 0.5 * gradient_l1(output, wanted)
 
 
 def motion_loss(motion: Tensor, wanted: Tensor) -> Tensor:
@@ -139,24 +165,13 @@ def motion_loss(motion: Tensor, wanted: Tensor) -> Tensor:
     return F.smooth_l1_loss(motion.float(), wanted, beta=0.1)
 
 
-def taught(model: Autoencoder, identity, motion: Tensor):  # type: ignore[no-untyped-def]
-    """The identity with m^i replaced by `motion` [B, 20]."""
-    from dataclasses import replace
-
-    with torch.autocast(motion.device.type, enabled=False):
-        code = model.basis(motion)
-        rest = model.flow_coefficients(identity.latent, code, torch.zeros_like(code))
-    return replace(identity, motion=motion, rest=rest)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train stage 1.")
     parser.add_argument("--set", type=Path, required=True, help="training set folder")
     parser.add_argument("--work", type=Path, required=True, help="checkpoints and logs")
-    parser.add_argument("--phase", choices=("flow", "picture"), required=True)
+    parser.add_argument("--phase", choices=tuple(SPECS), required=True)
     parser.add_argument("--minutes", type=float, required=True, help="wall-clock budget of the phase")
     parser.add_argument("--call-minutes", type=float, help="stop this call earlier; the next one resumes")
-    parser.add_argument("--start", type=Path, help="weights to start from (a safetensors file)")
     parser.add_argument("--sources", type=int, help="portraits a batch")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -165,31 +180,35 @@ def main() -> None:
 
 
 def train(
-    *, set: Path, work: Path, phase: str, minutes: float, call_minutes: float | None = None,
-    start: Path | None = None, sources: int | None = None, device: str = "cpu", seed: int = 0,
-) -> Path:  # fmt: skip
-    """Run one phase; returns the folder's exported weights, `autoencoder.safetensors` (averaged)."""
-    from dataclasses import replace
+    *,
+    set: Path,
+    work: Path,
+    phase: str,
+    minutes: float,
+    call_minutes: float | None = None,
+    sources: int | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Path:
+    """Run one phase; returns its exported weights, `WORK/PHASE/autoencoder.safetensors` (averaged over steps).
 
-    from safetensors.torch import load_file, save_file
-
+    Raises NotFound when an earlier phase has not been run.
+    """
     torch.manual_seed(seed)
     model = Autoencoder(AutoencoderConfig.preset("demo"))
-    if start is not None:
-        model.load_state_dict(load_file(start))
+    for earlier in STARTS[phase]:
+        load_phase(model, work, earlier)
     model.to(device)
-    for network in (model.encoder.levels, model.encoder.shrink, model.flow_fields, model.generator):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    spec = replace(SPECS[phase], seed=seed + (phase == "picture"))
+    model.set_precision(torch.float32)
+    spec = replace(SPECS[phase], seed=seed + list(SPECS).index(phase))
     data = PairDataset(TrainingSet(set), replace(spec, sources=sources) if sources else spec)
     training = AutoencoderTraining(model, data, phase=phase, device=device)
     ema = Ema(model, 0.999)
-    folder = work / phase
     loop = TrainingLoop(
-        folder, {"model": model}, {"adamw": training.optimizer}, ema, minutes=minutes, call_minutes=call_minutes,
-        title=f"stage 1 {phase}", seed=seed, log_steps=20,
+        work / phase, {"trained": training.trained, "model": model}, {"adamw": training.optimizer}, ema,
+        minutes=minutes, call_minutes=call_minutes, title=f"stage 1 {phase}", seed=seed, log_steps=20,
     )  # fmt: skip
-    exported = folder / "autoencoder.safetensors"
+    exported = exported_path(work, phase)
 
     def export(state: LoopState) -> None:
         draft = exported.with_suffix(".part")
@@ -199,6 +218,25 @@ def train(
     loop.run(training.step, on_checkpoint=export)
     export(loop.state)
     return exported
+
+
+def exported_path(work: Path, phase: str) -> Path:
+    """Where a phase leaves its weights."""
+    return work / phase / "autoencoder.safetensors"
+
+
+def load_phase(model: Autoencoder, work: Path, phase: str) -> None:
+    """Load what `phase` exported; of phase `motion`, the motion encoder only."""
+    path = exported_path(work, phase)
+    if not path.is_file():
+        raise NotFound(f"{path} is missing", fix=f"run the phase `{phase}` first")
+    weights = load_file(path)
+    if phase == "motion":
+        prefix = "motion_encoder."
+        weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        model.motion_encoder.load_state_dict(weights)
+    else:
+        model.load_state_dict(weights)
 
 
 if __name__ == "__main__":

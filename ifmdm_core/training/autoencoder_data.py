@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ifmdm_core.training.dataset import CROP_SIZE, ClipRecord, TrainingSet
+from ifmdm_core.training.dataset import ClipRecord, TrainingSet
 from ifmdm_core.training.face_parameters import LIPS, POSE, FaceModel, mirror_landmarks, motion_targets
 from ifmdm_core.training.loop import sample_rng
 
@@ -35,6 +35,8 @@ class SampleSpec:
     """Whether targets come with pictures; without, only meshes (faster, and portraits may be moved freely)."""
     carried: float = 0.0
     """Share of targets whose mesh is the portrait's carried by a stranger's displacement (no picture then)."""
+    reduced: bool = False
+    """Pictures at half the side, for the motion encoder."""
     seed: int = 0
 
 
@@ -151,12 +153,12 @@ class PairDataset(Dataset):
             meshes.append(augmentation.mesh(moved, self.model)[0])
             wanted.append(augmentation.parameters(moved_parameters, self.model)[0])
         sample = {
-            "image": augmentation.picture(self.set.frame(source), rng),
+            "image": augmentation.picture(self.set.frame(source, reduced=self.spec.reduced), rng),
             "mesh": augmentation.mesh(mesh, self.model)[0],
             "motion": motion_targets(augmentation.parameters(parameters, self.model))[0],
-            "target_mesh": np.stack(meshes),
-            "targets": motion_targets(np.stack(wanted)),
         }
+        if meshes:
+            sample |= {"target_mesh": np.stack(meshes), "targets": motion_targets(np.stack(wanted))}
         if pictures:
             sample["target_image"] = np.stack(pictures)
         return sample
@@ -196,5 +198,5 @@ class PairDataset(Dataset):
 
 def to_model(pictures: Tensor) -> Tensor:
     """uint8 [..., S, S, 3] to float [N, 3, S, S] in [0, 1], channels last."""
-    flat = pictures.reshape(-1, CROP_SIZE, CROP_SIZE, 3).permute(0, 3, 1, 2)
+    flat = pictures.reshape(-1, *pictures.shape[-3:]).permute(0, 3, 1, 2)
     return flat.float().div_(255)

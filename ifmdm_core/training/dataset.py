@@ -123,9 +123,9 @@ class TrainingSet:
         """The stored JPEG bytes of a row, uint8 [bytes]."""
         return np.asarray(self._frames[self._offsets[row] : self._offsets[row + 1]])
 
-    def frame(self, row: int) -> np.ndarray:
-        """One crop, uint8 [256, 256, 3] RGB."""
-        image = cv2.imdecode(self.jpeg(row), cv2.IMREAD_COLOR)
+    def frame(self, row: int, *, reduced: bool = False) -> np.ndarray:
+        """One crop, uint8 [256, 256, 3] RGB, or at half the side, which decodes much faster."""
+        image = cv2.imdecode(self.jpeg(row), cv2.IMREAD_REDUCED_COLOR_2 if reduced else cv2.IMREAD_COLOR)
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def audio(self, clip: ClipRecord | SpeechRecord) -> np.ndarray:
