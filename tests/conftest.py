@@ -33,13 +33,20 @@ def make_bundle() -> Callable[..., Path]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             shape = AutoencoderConfig(
-                size=64, encoder_channels=(8, 8, 8, 8), extra_convs=(False,) * 4, latent_dim=16, flow_size=16,
+                size=64, encoder_channels=(8, 8, 8, 8), extra_convs=(False,) * 4, latent_dim=32, flow_size=16,
                 pose_fields=2, expression_fields=2, field_channels=8, generator_channels=(8, 8),
             )  # fmt: skip
             stage1 = Autoencoder(shape).eval()
             stage2 = MotionGenerator(
                 MotionConfig(
-                    speech_dim=16, width=16, depth=2, heads=2, prediction="sample", window=50, context=10, overlap=4
+                    speech_dim=16,
+                    width=16,
+                    depth=2,
+                    heads=2,
+                    prediction="sample",
+                    window=50,
+                    context=10,
+                    overlap=4,
                 )
             ).eval()
             speech = Wav2Vec2Model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Annotated
 
@@ -44,3 +45,13 @@ def demo(
         )
         print(summary(report))
     print(f"Open {(out / 'demo.mp4').resolve()}")
+
+
+@app.command(
+    "train",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def train(context: typer.Context) -> None:
+    """Rebuild the bundled model from raw clips; `ifmdm demo train --help` lists its options."""
+    importlib.import_module("ifmdm_core.training.recipe").main(context.args)
