@@ -52,7 +52,7 @@ class BundleRecord(BaseModel):
     format: int = Field(FORMAT, description="version of this layout")
     name: str = Field(description="what people call this model")
     sha256: dict[str, str] = Field(description="digest of every other file, by path in the bundle")
-    encoder: str = Field(description="digest of the encoder and basis that make motion vectors")
+    encoder: str = Field(description="digest of the motion encoder, which makes motion vectors")
     motion_encoder: str = Field(description="digest of the encoder that the motion generator was trained on")
     speech: SpeechReference = SpeechReference()
     mouth_limit: float | None = Field(
@@ -79,7 +79,7 @@ class Bundle:
         model = self._build("autoencoder.safetensors", AutoencoderConfig, Autoencoder)
         from ifmdm_core.weights import encoder_digest
 
-        found = encoder_digest(model)
+        found = encoder_digest(model.state_dict())
         if found != self.record.encoder:
             raise Conflict(
                 f"{self.folder}: the encoder's digest is {found}, the record says {self.record.encoder}",
@@ -180,7 +180,7 @@ def save_bundle(
 
     Raises Conflict when the motion generator was trained on another encoder.
     """
-    from ifmdm_core.weights import read_weights, tensor_digest
+    from ifmdm_core.weights import encoder_digest, read_weights
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def save_bundle(
             if path.suffix in (".json", ".safetensors"):
                 shutil.copyfile(path, folder / "speech" / path.name)
     tensors, _, made = read_weights(folder / WEIGHTS[0])
-    encoder = tensor_digest({k: v for k, v in tensors.items() if k.startswith(("encoder.", "basis."))})
+    encoder = encoder_digest(tensors)
     _, _, learned = read_weights(folder / WEIGHTS[1])
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "bundle.json")
     record = BundleRecord(

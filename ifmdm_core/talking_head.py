@@ -63,7 +63,7 @@ class TalkingHead:
         self.speech_encoder = speech_encoder
         autoencoder = autoencoder.to(self.device).eval()
         # m^i comes from float32 weights whatever the precision of pictures, so motion does not depend on it.
-        self._motion_encoder = copy.deepcopy(autoencoder.encoder) if dtype != torch.float32 else None
+        self._motion_encoder = copy.deepcopy(autoencoder.motion_encoder) if dtype != torch.float32 else None
         self.autoencoder = autoencoder.set_precision(dtype)
         self._compiled = compile
         if compile:
@@ -123,7 +123,7 @@ class TalkingHead:
         picture = torch.from_numpy(portrait.crop).to(self.device).permute(2, 0, 1)[None].float() / 255  # [1, 3, S, S]
         own = None
         if self._motion_encoder is not None:
-            own = self._motion_encoder.heads(self._motion_encoder.pyramid(picture))[1]  # [1, 20]
+            own = self._motion_encoder(picture)  # [1, 20]
         identity = self.autoencoder.encode_identity(picture, own)
         return identity, self._closed(identity.motion[0].float())
 

@@ -67,7 +67,9 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def encoder_digest(autoencoder: nn.Module) -> str:
-    """Digest of what makes motion vectors: the autoencoder's encoder and basis, not its generator."""
-    state = autoencoder.state_dict()
-    return tensor_digest({k: v for k, v in state.items() if k.startswith(("encoder.", "basis."))})
+def encoder_digest(state: Mapping[str, Tensor]) -> str:
+    """Digest of what makes motion vectors, of an autoencoder's state: its motion encoder.
+
+    The rest (motion basis, flow fields, generator) may improve without making motion datasets or generators stale.
+    """
+    return tensor_digest({k: v for k, v in state.items() if k.startswith("motion_encoder.")})
