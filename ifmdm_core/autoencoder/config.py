@@ -53,7 +53,9 @@ class AutoencoderConfig(BaseModel):
         if self.motion_size >> len(self.motion_channels) < 2:
             raise ValueError(f"motion_channels has too many levels for motion_size {self.motion_size}")
         if self.flow_size not in self.encoder_sides or self.encoder_sides[-1] < 4:
-            raise ValueError(f"flow_size must be one of the encoder's sides {self.encoder_sides}, all at least 4")
+            raise ValueError(
+                f"flow_size must be one of the encoder's sides {self.encoder_sides}, all at least 4"
+            )
         return self
 
     @property

@@ -49,7 +49,9 @@ def mesh_flow_l1(flow: Tensor, target_mesh: Tensor, source_mesh: Tensor, weights
 
 def hinge_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """Hinge loss of patch scores for the discriminator."""
-    return torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]).mean()
+    return torch.stack(
+        [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
+    ).mean()
 
 
 def hinge_generator(fake: Sequence[Tensor]) -> Tensor:

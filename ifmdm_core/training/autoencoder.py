@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -31,6 +30,7 @@ from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec, to_mod
 from ifmdm_core.training.dataset import TrainingSet
 from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
+from ifmdm_core.weights import read_weights, save_weights
 
 LEARNING_RATE = {"motion": 2e-3, "flow": 1e-3, "picture": 6e-4, "finish": 2e-4}
 SPECS = {
@@ -212,7 +212,8 @@ def train(
 
     def export(state: LoopState) -> None:
         draft = exported.with_suffix(".part")
-        save_file({k: v.contiguous().cpu() for k, v in ema.shadow.items()}, draft)
+        with ema.applied():
+            save_weights(draft, model, model.config, {"phase": phase, "steps": str(state.step)})
         draft.replace(exported)
 
     loop.run(training.step, on_checkpoint=export)
@@ -230,7 +231,7 @@ def load_phase(model: Autoencoder, work: Path, phase: str) -> None:
     path = exported_path(work, phase)
     if not path.is_file():
         raise NotFound(f"{path} is missing", fix=f"run the phase `{phase}` first")
-    weights = load_file(path)
+    weights, _, _ = read_weights(path)
     if phase == "motion":
         prefix = "motion_encoder."
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

@@ -121,7 +121,9 @@ class PairDataset(Dataset):
         self.rows = {c.name: c.first + np.flatnonzero(training_set.valid[c.rows]) for c in clips}
         clips = [c for c in clips if len(self.rows[c.name])]
         self.clips = {k: [c for c in clips if c.kind == k] for k in KIND_SHARES}
-        self.shares = {k: v for k, v in KIND_SHARES.items() if self.clips[k] and (k != "portrait" or not spec.pictures)}
+        self.shares = {
+            k: v for k, v in KIND_SHARES.items() if self.clips[k] and (k != "portrait" or not spec.pictures)
+        }
         self.donors = [c for c in clips if c.num_frames > 8]
 
     def __len__(self) -> int:
@@ -147,7 +149,10 @@ class PairDataset(Dataset):
                 moved, moved_parameters = self._carry(mesh, parameters, rng)
             else:
                 row = self._other_row(clip, source, rng)
-                moved, moved_parameters = self.set.landmarks[row : row + 1], self.set.parameters[row : row + 1]
+                moved, moved_parameters = (
+                    self.set.landmarks[row : row + 1],
+                    self.set.parameters[row : row + 1],
+                )
                 if self.spec.pictures:
                     pictures.append(augmentation.picture(self.set.frame(row), rng))
             meshes.append(augmentation.mesh(moved, self.model)[0])

@@ -17,11 +17,15 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ifmdm_core.errors import NotFound
+
+if TYPE_CHECKING:
+    from ifmdm_core.training.face_parameters import FaceModel
 
 CROP_SIZE = 256
 SAMPLE_RATE = 16_000
@@ -190,8 +194,8 @@ class TrainingSetWriter:
         self._samples += count
         return first, count
 
-    def finish(self) -> None:
-        """Fit the face model, write the arrays and, last, the index."""
+    def finish(self, model: FaceModel | None = None) -> None:
+        """Write the arrays and, last, the index; fits the face model unless one is given."""
         from ifmdm_core.training.face_parameters import FaceModel
 
         self._frames.close()
@@ -201,14 +205,11 @@ class TrainingSetWriter:
         for name, array in arrays.items():
             np.save(self.folder / f"{name}.npy", array)
         clips = [np.arange(c.first, c.first + c.num_frames) for c in self._clips]
-        training = np.concatenate(
-            [r for r, c in zip(clips, self._clips, strict=True) if c.split == "train"] or [np.arange(0)]
-        )
-        model = FaceModel.fit(
-            arrays["landmarks"], arrays["blendshapes"], arrays["valid"], clips, training
-        )
+        labels = arrays["landmarks"], arrays["blendshapes"], arrays["valid"], clips
+        if model is None:
+            training = [r for r, c in zip(clips, self._clips, strict=True) if c.split == "train"]
+            model = FaceModel.fit(*labels, np.concatenate(training))
         model.save(self.folder / "face_model.npz")
-        parameters = model.parameters(arrays["landmarks"], arrays["blendshapes"], arrays["valid"], clips)
-        np.save(self.folder / "parameters.npy", parameters)
+        np.save(self.folder / "parameters.npy", model.parameters(*labels))
         index = {"clips": [asdict(c) for c in self._clips], "speeches": [asdict(s) for s in self._speeches]}
         (self.folder / "index.json").write_text(json.dumps(index))

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 POSE, LIPS, EYES = slice(0, 6), slice(6, 16), slice(16, 20)
 """Columns: (yaw, pitch, roll, x, y, log size), lips and jaw, eyes and brows."""
@@ -23,14 +22,60 @@ MOTION_GAIN = 0.4
 """Standardised parameters times this go through tanh: |m| > 0.95 only beyond 4.6 standard deviations."""
 
 # Mesh points (478-point topology) that stay with the skull: forehead, nose bridge, eye corners, temples.
-STABLE = (10, 109, 338, 67, 297, 151, 9, 8, 168, 6, 197, 195, 5, 33, 133, 362, 263, 127, 356, 234, 454, 162, 389)
+STABLE = (
+    10,
+    109,
+    338,
+    67,
+    297,
+    151,
+    9,
+    8,
+    168,
+    6,
+    197,
+    195,
+    5,
+    33,
+    133,
+    362,
+    263,
+    127,
+    356,
+    234,
+    454,
+    162,
+    389,
+)
 PAIRS = {33: 263, 133: 362, 127: 356, 234: 454, 61: 291, 109: 338, 67: 297, 162: 389, 159: 386, 145: 374}
 """Left-right counterparts, enough to turn a shape to the front."""
 LIP_POINTS = (
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 185, 40,
     39, 37, 0, 267, 269, 270, 409, 415, 310, 311, 312, 13, 82, 81, 80, 191, 78,
 )  # fmt: skip
-JAW_POINTS = (152, 148, 176, 149, 150, 136, 172, 377, 400, 378, 379, 365, 397, 199, 200, 18, 175, 205, 425, 57, 287)
+JAW_POINTS = (
+    152,
+    148,
+    176,
+    149,
+    150,
+    136,
+    172,
+    377,
+    400,
+    378,
+    379,
+    365,
+    397,
+    199,
+    200,
+    18,
+    175,
+    205,
+    425,
+    57,
+    287,
+)
 EYE_POINTS = (
     33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246, 263, 249, 390, 373, 374, 380,
     381, 382, 362, 398, 384, 385, 386, 387, 388, 466, 70, 63, 105, 66, 107, 300, 293, 334, 296, 336, 468, 473,
@@ -125,7 +170,9 @@ class FaceModel:
         model = cls(reference, lip_basis, eye_basis, resting, unscaled.neutral, centre, scale, np.eye(21, 20))
         flipped = model.parameters(*mirrored, valid, clips)
         straight = model.parameters(landmarks, blendshapes, valid, clips)
-        mirror = np.linalg.lstsq(np.pad(straight[rows], ((0, 0), (0, 1)), constant_values=1), flipped[rows], rcond=None)[0]
+        mirror = np.linalg.lstsq(
+            np.pad(straight[rows], ((0, 0), (0, 1)), constant_values=1), flipped[rows], rcond=None
+        )[0]
         return cls(reference, lip_basis, eye_basis, resting, unscaled.neutral, centre, scale, mirror)
 
     def _expressions(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -204,7 +251,9 @@ def _frontal(reference: np.ndarray) -> np.ndarray:
     down = reference[152] - reference[10]
     down -= across * (down @ across)
     down /= np.linalg.norm(down)
-    shape = (reference - reference[left + right].mean(0)) @ np.stack([across, down, np.cross(across, down)], 1)
+    shape = (reference - reference[left + right].mean(0)) @ np.stack(
+        [across, down, np.cross(across, down)], 1
+    )
     shape = (shape + shape[mirror_permutation(shape)] * (-1, 1, 1)) / 2
     shape = shape - shape[list(STABLE)].mean(0)
     return shape / np.ptp(shape[:, 0])
@@ -216,7 +265,7 @@ def mirror_permutation(reference: np.ndarray) -> np.ndarray:
     flipped = centred * (-1, 1, 1)
     distance = ((flipped[:, None] - centred[None]) ** 2).sum(2)
     distance[468:, :468] = distance[:468, 468:] = 1e6  # irises pair with irises
-    return linear_sum_assignment(distance + distance.T)[1]
+    return distance.argmin(1)
 
 
 def mirror_landmarks(landmarks: np.ndarray, permutation: np.ndarray) -> np.ndarray:
@@ -235,6 +284,11 @@ def mirror_blendshapes(blendshapes: np.ndarray) -> np.ndarray:
             return name.replace("Left", "Right")
         return name.replace("Right", "Left") if "Right" in name else name
 
-    swapped = {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
+    swapped = {
+        "jawLeft": "jawRight",
+        "jawRight": "jawLeft",
+        "mouthLeft": "mouthRight",
+        "mouthRight": "mouthLeft",
+    }
     order = [BLENDSHAPES.index(swapped.get(name, partner(name))) for name in BLENDSHAPES]
     return blendshapes[:, order]

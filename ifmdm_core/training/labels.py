@@ -96,7 +96,11 @@ class Landmarker:
 
         height, width = image.shape[:2]
         shrink = min(1.0, LONGEST_SIDE / max(height, width))
-        small = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else image
+        small = (
+            cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+            if shrink < 1
+            else image
+        )
         found = self._landmarker.detect(
             mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(small))
         )

@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
 
     autoencoder = load_autoencoder(options.autoencoder).to(options.device)
-    motion_digest = encoder_digest(autoencoder)
+    motion_digest = encoder_digest(autoencoder.state_dict())
     key = json.dumps([motion_digest, len(clips)])
     motion = _cached(folder / "motion_all.npy", key)
     if motion is None:

@@ -153,8 +153,12 @@ def prepare(manifest: Path, labels: Path, out: Path, *, workers: int = 2) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build a training set from raw clips and landmark labels.")
-    parser.add_argument("--manifest", type=Path, required=True, help="CSV of file, split, class, kind, speaker")
-    parser.add_argument("--labels", type=Path, required=True, help="folder written by ifmdm_core.training.labels")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="CSV of file, split, class, kind, speaker"
+    )
+    parser.add_argument(
+        "--labels", type=Path, required=True, help="folder written by ifmdm_core.training.labels"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the training set")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     arguments = parser.parse_args()
