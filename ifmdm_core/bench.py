@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -283,7 +284,7 @@ def _output_cases(head: TalkingHead, photo: str | Path, audio: str | Path) -> It
         ("paste back into the photo", RenderControls(paste_back=True)),
     ):
         finish = head.open_portrait(photo, controls).finish
-        yield Case("finish", text, "8-bit frames to output frames", count, lambda f=finish: f(pictures))
+        yield Case("finish", text, "8-bit frames to output frames", count, partial(finish, pictures))
     sound = read_audio(audio)
     frames = sound.num_frames(25)
     folder = tempfile.TemporaryDirectory(prefix="ifmdm-bench-")

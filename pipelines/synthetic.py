@@ -241,7 +241,7 @@ def _motion(rng: np.random.Generator, lips: Floats, fps: int) -> Floats:
     while at < len(lips) / fps:
         blink = np.maximum(blink, np.clip(1.3 - np.abs(seconds - at) / 0.08, 0, 1))
         at += rng.uniform(1.5, 4.5)
-    columns = [
+    columns: list[NDArray[Any]] = [
         wander(14), wander(9), wander(6), wander(0.015), wander(0.012), 1 + wander(0.02),
         lips[:, 0], lips[:, 1], blink,
     ]  # fmt: skip
