@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -13,9 +15,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, width: int = 48, layers: int = 4) -> None:
         super().__init__()
         widths = [3, *(min(width * 2**i, 8 * width) for i in range(layers))]
-        self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(i, o, 4, 2, 1)) for i, o in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(i, o, 4, 2, 1)) for i, o in pairwise(widths))
         self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, 1, 1))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -6,6 +6,8 @@ every frame of a dataset, it is taught before the rest, and it can be frozen whi
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,9 +69,7 @@ class MotionEncoder(nn.Module):
         super().__init__()
         self.size = config.motion_size
         widths = (3, *config.motion_channels)
-        self.levels = nn.Sequential(
-            *(EncoderLevel(i, o, 2, i > 3) for i, o in zip(widths, widths[1:], strict=False))
-        )
+        self.levels = nn.Sequential(*(EncoderLevel(i, o, 2, i > 3) for i, o in pairwise(widths)))
         side = config.motion_size >> len(config.motion_channels)
         self.latent = nn.Sequential(
             nn.Flatten(),

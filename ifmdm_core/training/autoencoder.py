@@ -25,7 +25,9 @@ from torch.utils.data import DataLoader
 
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.autoencoder.losses import gradient_l1, mesh_flow_l1, pyramid_l1, region
+from ifmdm_core.autoencoder.perceptual import PerceptualLoss
 from ifmdm_core.errors import NotFound
+from ifmdm_core.training.adversarial import Adversary
 from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec, to_model
 from ifmdm_core.training.dataset import TrainingSet
 from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS
@@ -58,8 +60,9 @@ class AutoencoderTraining:
     """One training step of either phase."""
 
     def __init__(
-        self, model: Autoencoder, data: PairDataset, *, phase: str, device: str = "cpu", workers: int = 1
-    ) -> None:
+        self, model: Autoencoder, data: PairDataset, *, phase: str, device: str = "cpu", workers: int = 1,
+        adversarial: bool = False, perceptual: Path | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.data, self.phase, self.device, self.workers = model, data, phase, device, workers
         self.trained = nn.ModuleDict({"model": model})
         if phase == "motion":
@@ -78,6 +81,8 @@ class AutoencoderTraining:
             lr=LEARNING_RATE[phase], betas=(0.9, 0.99),
         )  # fmt: skip
         self.weights = mesh_weights().to(device)
+        self.adversary = Adversary().to(device) if adversarial else None
+        self.perceptual = PerceptualLoss(perceptual).to(device) if perceptual else None
         self._batches: object = None
 
     def _batch(self, step: int) -> dict[str, Tensor]:
@@ -148,8 +153,15 @@ class AutoencoderTraining:
         mouth = _region_loss(output, wanted, lips, 0.8)
         eye = _region_loss(output, wanted, eyes, 0.6)
         bent = pyramid_l1(warped, wanted) + _region_loss(warped, wanted, lips, 0.8)
+        extra = output.new_zeros(())
+        if self.perceptual is not None:
+            extra = extra + 0.2 * self.perceptual(output, wanted)
+        if self.adversary is not None:
+            if self.trained.training and torch.is_grad_enabled():
+                self.adversary.improve(wanted, output, lips)
+            extra = extra + 0.02 * self.adversary.judge(wanted, output, lips)
         return {
-            "loss": whole + mouth + 0.5 * eye + 0.3 * bent + FLOW_GUIDE[self.phase] * mesh,
+            "loss": whole + mouth + 0.5 * eye + 0.3 * bent + FLOW_GUIDE[self.phase] * mesh + extra,
             "whole": whole, "mouth": mouth, "eye": eye, "mesh": mesh,
         }  # fmt: skip
 
@@ -173,6 +185,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="wall-clock budget of the phase")
     parser.add_argument("--call-minutes", type=float, help="stop this call earlier; the next one resumes")
     parser.add_argument("--sources", type=int, help="portraits a batch")
+    parser.add_argument("--adversarial", action="store_true", help="patch discriminators (GPU, last phase)")
+    parser.add_argument("--perceptual", type=Path, help="VGG19 weights (safetensors) for a perceptual loss")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -187,6 +201,8 @@ def train(
     minutes: float,
     call_minutes: float | None = None,
     sources: int | None = None,
+    adversarial: bool = False,
+    perceptual: Path | None = None,
     device: str = "cpu",
     seed: int = 0,
 ) -> Path:
@@ -202,10 +218,16 @@ def train(
     model.set_precision(torch.float32)
     spec = replace(SPECS[phase], seed=seed + list(SPECS).index(phase))
     data = PairDataset(TrainingSet(set), replace(spec, sources=sources) if sources else spec)
-    training = AutoencoderTraining(model, data, phase=phase, device=device)
+    training = AutoencoderTraining(
+        model, data, phase=phase, device=device, adversarial=adversarial, perceptual=perceptual
+    )
+    modules: dict[str, nn.Module] = {"trained": training.trained, "model": model}
+    optimizers: dict[str, torch.optim.Optimizer] = {"adamw": training.optimizer}
+    if training.adversary is not None:
+        modules["adversary"], optimizers["adversary"] = training.adversary, training.adversary.optimizer
     ema = Ema(model, 0.999)
     loop = TrainingLoop(
-        work / phase, {"trained": training.trained, "model": model}, {"adamw": training.optimizer}, ema,
+        work / phase, modules, optimizers, ema,
         minutes=minutes, call_minutes=call_minutes, title=f"stage 1 {phase}", seed=seed, log_steps=20,
     )  # fmt: skip
     exported = exported_path(work, phase)

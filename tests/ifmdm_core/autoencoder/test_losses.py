@@ -1,6 +1,8 @@
 """Losses of stage 1 answer what they are asked."""
 
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ifmdm_core.autoencoder.discriminator import PatchDiscriminator
 from ifmdm_core.autoencoder.losses import (
@@ -13,6 +15,9 @@ from ifmdm_core.autoencoder.losses import (
     r1_penalty,
     region,
 )
+from ifmdm_core.autoencoder.perceptual import WIDTHS, PerceptualLoss
+from ifmdm_core.errors import BadInput
+from ifmdm_core.training.adversarial import Adversary
 
 
 def test_differences_are_zero_for_equal_pictures_and_grow():
@@ -65,3 +70,48 @@ def test_the_discriminator_learns_to_tell_noise_from_a_gradient():
     assert losses[-1] < 0.5 * losses[0]
     assert feature_matching(real_features, fake_features) > 0
     assert hinge_generator([fake_score]) > hinge_generator([real_score])
+
+
+@pytest.fixture(scope="module")
+def random_vgg(tmp_path_factory):
+    """VGG19-shaped random weights: shows that the code runs, says nothing of the measure."""
+    torch.manual_seed(0)
+    tensors, inputs, index = {}, 3, 0
+    for width in WIDTHS:
+        if width:
+            tensors[f"features.{index}.weight"] = torch.randn(width, inputs, 3, 3) * (2 / (9 * inputs)) ** 0.5
+            tensors[f"features.{index}.bias"] = torch.zeros(width)
+            inputs = width
+        index += 2 if width else 1
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def test_perceptual_distance_grows_with_difference(random_vgg):
+    loss = PerceptualLoss(random_vgg)
+    picture = torch.rand(1, 3, 64, 64)
+    assert loss(picture, picture) == 0
+    assert loss(picture, 1 - picture) > loss(picture, picture * 0.9) > 0
+
+
+def test_other_weights_are_refused_by_layer(random_vgg, tmp_path):
+    tensors = load_file(random_vgg)
+    del tensors["features.5.weight"]
+    save_file(tensors, tmp_path / "cut.safetensors")
+    with pytest.raises(BadInput, match=r"5\.weight is missing"):
+        PerceptualLoss(tmp_path / "cut.safetensors")
+
+
+def test_the_adversary_sees_through_noise_and_judges_it():
+    torch.manual_seed(0)
+    adversary = Adversary(learning_rate=2e-3)
+    real = torch.linspace(0, 1, 128).expand(2, 3, 128, 128)
+    lips = torch.tensor([[[0.4, 0.6], [0.6, 0.7]]]).repeat(2, 1, 1)
+    losses = [float(adversary.improve(real, torch.rand(2, 3, 128, 128), lips)) for _ in range(25)]
+    assert losses[-1] < 0.95 * losses[1]
+    fake = torch.rand(2, 3, 128, 128).requires_grad_()
+    adversary.judge(real, fake, lips).backward()
+    assert fake.grad is not None
+    assert fake.grad.abs().max() > 0
+    assert all(p.grad is None or not p.requires_grad for p in adversary.parameters())

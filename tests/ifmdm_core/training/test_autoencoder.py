@@ -90,7 +90,8 @@ def test_a_carried_mesh_has_the_parameters_it_claims(training_set):
 def test_only_training_clips_are_drawn(training_set):
     data = PairDataset(training_set, SampleSpec())
     held_out = {c.name for c in training_set.clips if c.split == "heldout"}
-    assert held_out and not held_out & set(data.rows)
+    assert held_out
+    assert not held_out & set(data.rows)
 
 
 @pytest.mark.parametrize("phase", ["motion", "flow", "picture"])

@@ -36,5 +36,5 @@ def test_targets_are_motion_vectors(training_set):
 
 
 def test_a_folder_without_index_is_refused(tmp_path):
-    with pytest.raises(NotFound, match="has no index.json"):
+    with pytest.raises(NotFound, match=r"has no index\.json"):
         TrainingSet(tmp_path)

@@ -62,7 +62,7 @@ def test_speech_features_lie_beside_the_frames(packed):
     again = TrainingSet(packed[0] / "set")
     speech = np.load(packed[0] / "set" / "speech.npy")
     assert speech.shape == (len(again), 16)
-    spoken = [c for c in again.clips if c.kind != "portrait"][0]
+    spoken = next(c for c in again.clips if c.kind != "portrait")
     assert np.abs(speech[spoken.rows]).max() > 0
 
 
