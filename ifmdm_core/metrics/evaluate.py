@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,27 +40,49 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 Notice = Callable[[str], None]
 
-FULL = {"clips": 13, "grid": 10, "news": 12}
-QUICK = {"clips": 4, "grid": 3, "news": 3}
-"""Clips by kind; kinds not named here get as many as `clips`."""
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    clips: dict[str, int]
+    """Clips by kind; kinds not named get as many as `clips`."""
+    clip_s: float
+    """Longest part of a clip, seconds."""
+    sounds: int
+    seeds: int
+    """Of table 2, every sound with every seed."""
+    sound_s: float = 2.4
+    pairs: int = 12
+    """Pairs of frames per clip in table 6."""
+    portraits: int = 4
+    """Of the controls table."""
+    seams: int = 32
+    silence_s: float = 3.0
+
+
+FULL = Effort({"clips": 13, "grid": 10, "news": 12}, clip_s=4.0, sounds=5, seeds=5)
+QUICK = Effort({"clips": 4, "grid": 3, "news": 3}, clip_s=3.0, sounds=3, seeds=2, pairs=4, portraits=2)
 
 
 def evaluate(
     head: TalkingHead,
     clips_folder: str | Path,
-    landmarker: str | Path | None = None,
+    landmarker: str | Path | Landmarks | None = None,
     quick: bool = False,
     notice: Notice | None = None,
+    effort: Effort | None = None,
 ) -> EvaluationReport:
     """Run all tables of model.md 7 that can be run here.
 
     Args:
         head: a loaded bundle.
         clips_folder: videos with sound of people that no training saw; the first folder level names their kind.
-        landmarker: mediapipe face landmarker file; else the environment's IFMDM_FACE_LANDMARKER. Without one, every
-            figure that needs landmarks reads "not available".
+        landmarker: mediapipe face landmarker file (or a function that gives meshes); else the environment's
+            IFMDM_FACE_LANDMARKER. Without one, every figure that needs landmarks reads "not available".
         quick: few clips and seeds, about two minutes on a CPU; figures come with wide intervals.
         notice: told what is being done.
+        effort: how much to measure, instead of what `quick` chooses.
 
     Raises:
         NotFound: no video, or no such landmarker file.
@@ -68,7 +91,8 @@ def evaluate(
     say = notice or (lambda text: print(text, file=sys.stderr, flush=True))
     started = time.monotonic()
     found = find_clips(Path(clips_folder))
-    landmarks = reference_landmarker(landmarker)
+    effort = effort or (QUICK if quick else FULL)
+    landmarks = landmarker if callable(landmarker) else reference_landmarker(landmarker)
     stage = Stage(head, landmarks)
     report = EvaluationReport(bundle=head.name, digest=head.digest, clips={})
     if landmarks is None:
@@ -81,23 +105,23 @@ def evaluate(
         report.seconds = time.monotonic() - started
         return report
     say("reading and labelling clips")
-    clips = _load(found, head.size, landmarks, QUICK if quick else FULL, 3.0 if quick else 4.0)
+    clips = _load(found, head.size, landmarks, effort)
     for clip in clips:
         report.clips[clip.kind] = report.clips.get(clip.kind, 0) + 1
     driven = _drive(stage, clips, say)
     report.tables += [_scored(driven), lip_table(driven)]
     portrait = max(clips, key=lambda clip: clip.crops.shape[1] * len(clip.crops))
     picture = portrait.crops[portrait.source]
-    sounds = _sounds(clips, 3 if quick else 5, 2.4)
+    sounds = _sounds(clips, effort.sounds, effort.sound_s)
     people = [clip for clip in clips if clip.kind != "grid"]
     steps: list[tuple[str, Callable[[], Table]]] = [
-        ("intervention", lambda: intervention_table(stage, picture, sounds, 2 if quick else 5)),
-        ("equivariance", lambda: equivariance_table(stage, picture, sounds[: 2 if quick else 3])),
+        ("intervention", lambda: intervention_table(stage, picture, sounds, effort.seeds)),
+        ("equivariance", lambda: equivariance_table(stage, picture, sounds[:3])),
         ("bilabials", lambda: bilabial_table(stage, picture)),
-        ("silence", lambda: silence_table(stage, picture, clips)),
-        ("reconstruction", lambda: reconstruction_table(stage, people, 4 if quick else 12)),
-        ("seams", lambda: seam_table(stage, picture, np.concatenate(sounds))),
-        ("controls", lambda: control_table(stage, _pictures(clips, 2 if quick else 4), sounds)),
+        ("silence", lambda: silence_table(stage, picture, clips, effort.silence_s)),
+        ("reconstruction", lambda: reconstruction_table(stage, people or clips, effort.pairs)),
+        ("seams", lambda: seam_table(stage, picture, np.concatenate(sounds), effort.seams)),
+        ("controls", lambda: control_table(stage, _pictures(clips, effort.portraits), sounds)),
         ("the rest", unavailable_table),
     ]
     for name, make in steps:
@@ -107,20 +131,18 @@ def evaluate(
     return report
 
 
-def _load(
-    found: list[tuple[Path, str]], size: int, landmarks: Landmarks, wanted: dict[str, int], longest_s: float
-) -> list[Clip]:
+def _load(found: list[tuple[Path, str]], size: int, landmarks: Landmarks, effort: Effort) -> list[Clip]:
     clips: list[Clip] = []
     for kind in sorted({kind for _, kind in found}):
         paths = [path for path, its in found if its == kind]
-        limit = wanted.get(kind, wanted["clips"])
+        limit = effort.clips.get(kind, effort.clips["clips"])
         step = max(1, len(paths) // limit)  # spread over the folder, so that not one person fills the list
         taken = 0
         for path in paths[::step]:
             if taken == limit:
                 break
             try:
-                clip = load_clip(path, kind, size, landmarks, longest_s)
+                clip = load_clip(path, kind, size, landmarks, effort.clip_s)
             except IfmdmError:
                 continue  # a damaged file is no verdict on the model
             if clip is not None:

@@ -63,6 +63,12 @@ class SpeechTraining:
     """Share of the batches by what they hold."""
     lr: float = 1e-3
     seed: int = 0
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    """Width, depth and attention heads of the transformer."""
+    synthetic: int = 120
+    """Synthetic recordings of about 4 s."""
     bf16: bool = False
     """Run the transformer in bfloat16 (faster where the CPU has it)."""
 
@@ -139,10 +145,10 @@ def _cluster_mels(recordings: list[Array], rng: np.random.Generator, rounds: int
 class SpeechTrainer:
     """Model, heads, and one training step."""
 
-    def __init__(self, data: SpeechData, config: SpeechTraining, model: Any = None) -> None:
+    def __init__(self, data: SpeechData, config: SpeechTraining) -> None:
         torch.manual_seed(config.seed)
         self.data, self.config = data, config
-        self.model = (demo_model() if model is None else model).train()
+        self.model = demo_model(config.hidden, config.layers, config.heads).train()
         lips = data.targets.values.shape[1]
         self.heads = SpeechHeads(self.model.config.hidden_size, lips, len(VISEMES))
         self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads})
@@ -283,7 +289,7 @@ def train_speech(
     """
     config = config or SpeechTraining()
     data = TrainingSet(folder)
-    trainer = SpeechTrainer(SpeechData(data, config.seed), config)
+    trainer = SpeechTrainer(SpeechData(data, config.seed, config.synthetic), config)
     loop = TrainingLoop(
         Path(f"{out}.work"),
         modules={"all": trainer.modules},

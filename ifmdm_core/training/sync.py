@@ -2,6 +2,8 @@
 
     python -m ifmdm_core.training.sync TRAINING_SET OUT.safetensors --sees points --minutes 10
 
+OUT.txt beside it says what the scorer achieves on held-out clips; evaluation quotes it.
+
 Contrast within a clip: the sound of a window against that of windows at least three frames away (80 % of the
 negatives' weight) and of another clip of the same speaker (20 %), in both directions.
 """
@@ -152,7 +154,11 @@ def _standardise(scorer: SyncScorer, clips: Sequence[SyncClip]) -> None:
     points = [clip.mouths.reshape(len(clip.mouths), -1) for clip in clips]
     flat = np.concatenate(points)
     speed = np.concatenate([np.diff(p, axis=0) for p in points])
-    for name, value in (("mean", flat.mean(0)), ("deviation", flat.std(0)), ("speed", speed.std(0))):
+    for name, value in (
+        ("mean", flat.mean(0)),
+        ("deviation", flat.std(0) + 1e-3),
+        ("speed", speed.std(0) + 1e-3),
+    ):
         getattr(scorer.mouth, name).copy_(torch.from_numpy(value.astype(np.float32)))
 
 
@@ -204,7 +210,9 @@ def main() -> None:
     scorer = train_sync(
         load(usable_clips(data, "train", 29)), arguments.out, arguments.minutes, config=config
     )
-    print(report_gates(scorer, load(usable_clips(data, "heldout", 29))))
+    report = report_gates(scorer, load(usable_clips(data, "heldout", 29)))
+    Path(arguments.out).with_suffix(".txt").write_text(report.summary() + "\n")
+    print(report)
 
 
 if __name__ == "__main__":

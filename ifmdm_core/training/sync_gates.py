@@ -42,6 +42,14 @@ class GateReport:
         met &= self.people is not None and self.people.value >= PEOPLE_GATE
         return met and all(probe.low <= CHANCE for probe in self.probes.values())
 
+    def summary(self) -> str:
+        """One line for the tables that a scorer's figures stand in."""
+        people = f"{self.people} on held-out people ({self.people_clips} clips, {self.people_spans} spans)"
+        return (
+            f"offset within one frame, of +-{REACH} searched: {self.grid} on held-out GRID sentences "
+            f"({self.grid_clips}), {people}, chance {CHANCE:.2f}; gates {'met' if self.valid else 'NOT met'}"
+        )
+
     def __str__(self) -> str:
         def line(name: str, figure: Interval | None, needed: str) -> str:
             return f"{name:<28} {figure or 'not available'!s:<22} {needed}"
