@@ -32,6 +32,7 @@ from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec, to_mod
 from ifmdm_core.training.dataset import TrainingSet
 from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
+from ifmdm_core.training.sample_grid import write_sample_grid
 from ifmdm_core.weights import read_weights, save_weights
 
 LEARNING_RATE = {"motion": 2e-3, "flow": 1e-3, "picture": 6e-4, "finish": 2e-4}
@@ -236,6 +237,9 @@ def train(
         draft = exported.with_suffix(".part")
         with ema.applied():
             save_weights(draft, model, model.config, {"phase": phase, "steps": str(state.step)})
+            if phase in ("picture", "finish"):
+                picture = work / phase / f"samples-{state.step:06d}.jpg"
+                write_sample_grid(model, data.set, picture, own_motion=phase == "finish")
         draft.replace(exported)
 
     loop.run(training.step, on_checkpoint=export)

@@ -9,6 +9,7 @@ from ifmdm_core.errors import NotFound
 from ifmdm_core.training.autoencoder import AutoencoderTraining, load_phase, train
 from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec
 from ifmdm_core.training.loop import LoopState
+from ifmdm_core.training.sample_grid import write_sample_grid
 
 SMALL = AutoencoderConfig(
     encoder_channels=(4, 6, 8, 8, 8), extra_convs=(False,) * 5, latent_dim=24, pose_fields=3, expression_fields=6,
@@ -120,3 +121,14 @@ def test_phases_hand_over_and_a_missing_one_is_named(training_folder, tmp_path):
     load_phase(model, tmp_path, "motion")
     assert torch.equal(model.generator.rise.weight, before)
     assert not torch.equal(model.motion_encoder.motion.weight, untrained)
+
+
+def test_a_sample_grid_shows_held_out_people(training_set, tmp_path):
+    import cv2
+
+    model = Autoencoder(AutoencoderConfig.preset("demo"))
+    write_sample_grid(model, training_set, tmp_path / "samples.jpg", own_motion=True, count=2)
+    sheet = cv2.imread(str(tmp_path / "samples.jpg"))
+    assert sheet.shape == (4 * 192, 2 * 192, 3)
+    # Untrained, the model paints what it warps, so both lower rows show the same.
+    assert np.abs(sheet[384:576].astype(int) - sheet[576:].astype(int)).mean() < 8
