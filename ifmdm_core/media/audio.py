@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ifmdm_core.errors import BadInput
-from ifmdm_core.media.container import MAX_SECONDS, Source, declared_seconds, opened, reason
+from ifmdm_core.media.container import MAX_SECONDS, Source, declared_seconds, opened, reason, wav_shortfall
 
 RATE = 16_000  # Hz, what the speech encoder hears
 MIN_SECONDS = 0.1
@@ -89,9 +89,10 @@ def read_audio(source: Source, name: str | None = None, *, start: float | None =
         audio = spool.finish(
             declared + spool.lead if declared is not None and "mp4" in container.format.name else None
         )
-        if start is None and declared is not None and audio.duration < declared - max(0.25, 0.01 * declared):
+        promised = (declared or 0.0) * max(1.0, wav_shortfall(source))
+        if start is None and audio.duration < promised - max(0.25, 0.01 * promised):
             raise BadInput(
-                f"{name}: truncated: holds {audio.duration:.2f} s of the {declared:.2f} s its header promises",
+                f"{name}: truncated: holds {audio.duration:.2f} s of the {promised:.2f} s its header promises",
                 fix="download or export it again",
             )
     return _checked(audio, spool)
@@ -159,7 +160,7 @@ class _Spool:
         self.native: IO[bytes] = self.native_path.open("wb")
         self.rate = self.channels = self.native_count = 0
         self.lead = 0.0  # seconds of silence to put before the first sample, or to cut where negative
-        self.low, self.high = np.inf, -np.inf
+        self.low, self.high = 32767, -32768
         self._source: tuple[str, str, int] | None = None
         self._to_native: Any = None
         self._to_speech: Any = None
@@ -168,20 +169,30 @@ class _Spool:
         """Take one decoded frame; a change of rate or layout in mid-stream is followed."""
         source = (frame.format.name, frame.layout.name, frame.sample_rate)
         if source != self._source:
-            self._flush()
+            self._store(self._resampled(None))
             if self.rate == 0:
                 self.rate, self.channels = frame.sample_rate, min(2, frame.layout.nb_channels)
                 self._begin()
-            layout = "mono" if self.channels == 1 else "stereo"
-            self._to_native = av.AudioResampler("flt", layout, self.rate)
-            self._to_speech = av.AudioResampler("flt", "mono", RATE)
+            # To int16 the mix of many channels is scaled so that it cannot clip; to float it would not be.
+            self._to_native = av.AudioResampler("s16", "mono" if self.channels == 1 else "stereo", self.rate)
             self._source = source
-        frame.pts = None  # the resamplers must not act on time stamps
-        self._store(self._to_native.resample(frame), self._to_speech.resample(frame))
+        if frame.format.name.startswith(("flt", "dbl")) and not np.isfinite(frame.to_ndarray()).all():
+            raise BadInput(
+                f"{self.name}: has samples that are not numbers (NaN)", fix="export it again as 16-bit WAV"
+            )
+        self._store(self._resampled(frame))
+
+    def _resampled(self, frame: Any) -> list[Any]:
+        if self._to_native is None:
+            return []
+        if frame is not None:
+            frame.pts = None  # the resampler must not act on time stamps
+        return list(self._to_native.resample(frame))
 
     def finish(self, seconds: float | None = None) -> Audio:
         """Close the files and map them; `seconds` is where the sound ends if the last packet was padded."""
-        self._flush()
+        self._store(self._resampled(None))
+        self._hear(None)
         if seconds is not None and 0 < self.native_count - round(seconds * self.rate) < PADDING:
             self.native_count = round(seconds * self.rate)
             self.native.truncate(2 * self.channels * self.native_count)
@@ -196,42 +207,38 @@ class _Spool:
         native = NativeAudio(self.native_path, self.rate, self.channels, self.native_count)
         return Audio(samples, self.rate, self.native_count, native, self.name, self.folder)
 
-    def _flush(self) -> None:
-        if self._source is not None:
-            self._store(self._to_native.resample(None), self._to_speech.resample(None))
-
     def _begin(self) -> None:
         """Write the leading silence, or note how many samples to cut."""
         if self.lead > MAX_SECONDS:
             raise _too_long(self.name, self.lead)
-        self._cut_native, self._cut_speech = round(-self.lead * self.rate), round(-self.lead * RATE)
-        for _ in range(-self._cut_native):
-            self.native.write(bytes(2 * self.channels))
-        for _ in range(-self._cut_speech):
-            self.speech.write(bytes(4))
-        self.native_count = max(0, -self._cut_native)
+        self._to_speech = av.AudioResampler("flt", "mono", RATE)
+        self._cut = max(0, round(-self.lead * self.rate))
+        silence = np.zeros((BLOCK, self.channels), "<i2")
+        for start in range(0, round(self.lead * self.rate), BLOCK):
+            self._write(silence[: round(self.lead * self.rate) - start])
 
-    def _store(self, native: list[Any], speech: list[Any]) -> None:
-        for frame in native:
+    def _store(self, frames: list[Any]) -> None:
+        for frame in frames:
             block = frame.to_ndarray().reshape(-1, self.channels)  # [n, channels]
-            skip = min(max(self._cut_native, 0), len(block))
-            self._cut_native -= skip
-            block = block[skip:]
-            if not np.isfinite(block).all():
-                raise BadInput(
-                    f"{self.name}: has samples that are not numbers (NaN)",
-                    fix="export it again as 16-bit WAV",
-                )
-            self.low, self.high = min(self.low, block.min(initial=0)), max(self.high, block.max(initial=0))
-            self.native.write(np.floor(np.clip(block * 32768.0 + 0.5, -32768, 32767)).astype("<i2").tobytes())
-            self.native_count += len(block)
+            skip = min(self._cut, len(block))
+            self._cut -= skip
+            if skip < len(block):
+                self.low, self.high = min(self.low, int(block.min())), max(self.high, int(block.max()))
+                self._write(block[skip:])
         if self.native_count > MAX_SECONDS * self.rate:
             raise _too_long(self.name, self.native_count / self.rate)
-        for frame in speech:
-            mono = frame.to_ndarray().ravel()  # [n]
-            skip = min(max(self._cut_speech, 0), len(mono))
-            self._cut_speech -= skip
-            self.speech.write(np.clip(mono[skip:], -1, 1).astype("<f4").tobytes())
+
+    def _write(self, block: npt.NDArray[np.int16]) -> None:
+        """Append int16 [n, channels] to both files."""
+        self.native.write(block.astype("<i2").tobytes())
+        self.native_count += len(block)
+        mono = av.AudioFrame.from_ndarray(block.mean(1, dtype=np.float32)[None] / 32768, "flt", "mono")
+        mono.sample_rate = self.rate
+        self._hear(mono)
+
+    def _hear(self, mono: Any) -> None:
+        for frame in self._to_speech.resample(mono) if self._to_speech is not None else ():
+            self.speech.write(np.clip(frame.to_ndarray().ravel(), -1, 1).astype("<f4").tobytes())
 
 
 def _checked(audio: Audio, spool: _Spool) -> Audio:
@@ -240,7 +247,7 @@ def _checked(audio: Audio, spool: _Spool) -> Audio:
             f"{audio.name}: only {1000 * audio.duration:.0f} ms of sound",
             fix=f"give at least {MIN_SECONDS} s of speech",
         )
-    if (spool.high - spool.low) / 2 < SILENCE:
+    if (spool.high - spool.low) / 65536 < SILENCE:
         raise BadInput(
             f"{audio.name}: is silent", fix="give a recording of speech; check that the right track is used"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,27 @@ def declared_seconds(container: Any, stream: Any) -> float | None:
     if container.duration is not None and len(container.streams) == 1 and not _guesses(container):
         return float(container.duration) / av.time_base
     return None
+
+
+def wav_shortfall(source: Source) -> float:
+    """How many times more sound a WAV file's header promises than the file holds (1: all there, or no WAV).
+
+    ffmpeg believes the file's size instead. A size near 2 or 4 GB means that the writer did not know it.
+    """
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return 1.0
+        end = file.seek(0, io.SEEK_END)
+        at = 12
+        while at + 8 <= end:
+            file.seek(at)
+            kind, size = struct.unpack("<4sI", file.read(8))
+            if kind == b"data":
+                held = end - at - 8
+                return size / held if held and size < 0x7FFFF000 else 1.0
+            at += 8 + size + size % 2
+    return 1.0
 
 
 def _guesses(container: Any) -> bool:
