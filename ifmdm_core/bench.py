@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ifmdm_core.controls import RenderControls
@@ -102,12 +104,12 @@ def bench(
         [*_input_cases(head, photo, audio), *_motion_cases(head, audio, steps)], repeats, synchronise
     )
     note("decoder")
-    figures += decoder_figures(autoencoder.to(device), "bundle", batches, repeats, synchronise)
+    face = head.open_portrait(photo).crop
+    figures += decoder_figures(autoencoder.to(device), "bundle", face, batches, repeats, synchronise)
     if paper:
         note("paper decoder")
-        figures += decoder_figures(
-            paper_decoder(device), "paper preset, random weights", batches[:2], repeats, synchronise
-        )
+        name = "paper preset, random weights"
+        figures += decoder_figures(paper_decoder(device), name, face, batches[:2], repeats, synchronise)
     note("colour, encoding")
     figures += measure(list(_output_cases(head, photo, audio)), repeats, synchronise)
     note("end to end")
@@ -137,12 +139,20 @@ def precision_difference(autoencoder: Autoencoder, image: Tensor, motion: Tensor
 
 
 def decoder_figures(
-    autoencoder: Autoencoder, name: str, batches: Sequence[int], repeats: int, synchronise: Callable[[], None]
+    autoencoder: Autoencoder,
+    name: str,
+    picture: NDArray[np.uint8],
+    batches: Sequence[int],
+    repeats: int,
+    synchronise: Callable[[], None],
 ) -> list[Figure]:
-    """Identity encoding and frame decoding by batch and precision, GFLOP a frame, bf16 against fp32."""
+    """Identity encoding and frame decoding of a face [H, W, 3] by batch and precision, GFLOP a frame, bf16 - fp32."""
+    import cv2
+
     size = autoencoder.config.size
     device = next(autoencoder.parameters()).device
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    face = torch.from_numpy(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
+    image = face.permute(2, 0, 1)[None].to(device).float() / 255  # [1, 3, S, S]
     count = max(batches)
     with torch.inference_mode():
         plain = copy.deepcopy(autoencoder).set_precision(torch.float32)
@@ -169,7 +179,15 @@ def decoder_figures(
         _count("decode frames", where, flops, "GFLOP/frame", "multiplications + additions, torch's counter")
     )
     difference = precision_difference(autoencoder, image, motion)
-    figures.append(_count("decode frames", where, difference, "/255", "mean |bf16 - fp32| of frames"))
+    figures.append(
+        _count(
+            "decode frames",
+            where,
+            difference,
+            "/255",
+            "mean absolute difference of frames, bf16 against fp32",
+        )
+    )
     return figures
 
 
@@ -317,9 +335,11 @@ def _end_to_end_cases(
         (sizes[0], n, False) for n in steps if n != default
     ]
     settings.append((sizes[0], default, True))
+    dtype = str(head.dtype).removeprefix("torch.")
     for size, number, paste in settings:
         controls = RenderControls(size=size, steps=number, paste_back=paste)
-        text = f"{size}x{size}, {number} steps" + (", paste-back" if paste else "")
+        where = "paste-back" if paste else f"{size}x{size}"
+        text = f"{where}, {number} steps, {dtype}"
 
         def run(controls: RenderControls = controls) -> None:
             head.render(photo, audio, controls).save(folder / "out.mp4")

@@ -20,12 +20,12 @@ SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
 @app.callback(invoke_without_command=True)
 def demo(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the videos go")] = Path("out"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the video goes")] = Path("out"),
     model: ModelOption = "demo",
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Render the bundled samples and print where the videos are."""
+    """Render the bundled samples and print where the video is."""
     if context.invoked_subcommand is not None:
         return
     try:
@@ -34,17 +34,12 @@ def demo(
         raise Forbidden(
             f"{out}: cannot be made ({error.strerror})", fix="choose another --out folder"
         ) from None
-    portrait, speech = SAMPLES / "astronaut.jpg", SAMPLES / "speech.flac"
-    variants = {
-        "demo.mp4": RenderControls(),
-        "demo-in-photo.mp4": RenderControls(paste_back=True, pose="hold", intensity=0.2, seed=1),
-    }
-    for name, controls in variants.items():
-        report = render_file(
-            portrait, speech, out / name, controls, model=model, device=device, precision=precision
-        )
-        print(summary(report))
-    print(f"Open {(out / 'demo.mp4').resolve()}")
+    portrait, speech, output = SAMPLES / "astronaut.jpg", SAMPLES / "speech.flac", out / "demo.mp4"
+    report = render_file(
+        portrait, speech, output, RenderControls(), model=model, device=device, precision=precision
+    )
+    print(summary(report))
+    print(f"The video is at {output.resolve()}")
 
 
 @app.command(
