@@ -28,6 +28,9 @@ def bench(
     paper: Annotated[
         bool, typer.Option("--paper", help="also the paper preset's decoder, random weights")
     ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="also peak memory of 10 s and of 10 minutes of audio (slow)")
+    ] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the decoder")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
 ) -> None:
@@ -50,6 +53,11 @@ def bench(
         options = {"repeats": 1, "batches": (1, 10), "steps": (8,), "sizes": (256,)}  # type: ignore[dict-item]
     exact = load_bundle(model).autoencoder()
     figures = figures_of.bench(head, exact, photo, audio, paper=paper, note=note, **options)  # type: ignore[arg-type]
+    if memory:
+        from ifmdm_core.bench_memory import memory_figures
+
+        note("memory")
+        figures += memory_figures(model, photo, audio)
     where = figures_of.machine(head.device)
     if as_json:
         print(json.dumps({"machine": where, "figures": figures_of.as_records(figures)}))

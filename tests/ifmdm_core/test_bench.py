@@ -96,3 +96,16 @@ def test_the_command_prints_every_stage(
     settings = [figure["setting"] for figure in report["figures"] if figure["stage"] == "decode frames"]
     assert any("bf16" in text for text in settings)
     assert any("fp32" in text for text in settings)
+
+
+def test_memory_is_that_of_real_renders(tiny_bundle: Path, portrait: Path) -> None:
+    from ifmdm_core.bench_memory import memory_figures
+    from ifmdm_core.commands.demo import SAMPLES
+
+    short, long, growth = memory_figures(
+        str(tiny_bundle), portrait, SAMPLES / "speech.flac", seconds=(0.4, 1.0)
+    )
+    assert "10 frames" in short.setting
+    assert "25 frames" in long.setting
+    assert 100 < short.value < 20_000
+    assert growth.value == pytest.approx(long.value - short.value)
