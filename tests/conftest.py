@@ -35,7 +35,7 @@ def make_bundle() -> Callable[..., Path]:
             shape = AutoencoderConfig(
                 size=64, encoder_channels=(8, 8, 8, 8), extra_convs=(False,) * 4, latent_dim=32, flow_size=16,
                 pose_fields=2, expression_fields=2, field_channels=8, generator_channels=(8, 8), motion_size=64,
-                motion_channels=(8, 8, 8, 8),
+                motion_channels=(8, 8, 8, 8), part_channels=(8, 8),
             )  # fmt: skip
             stage1 = Autoencoder(shape).eval()
             stage2 = MotionGenerator(
@@ -66,7 +66,10 @@ def make_bundle() -> Callable[..., Path]:
         stored = Autoencoder(shape)
         stored.load_state_dict(read_weights(weights / "autoencoder.safetensors")[0])
         save_weights(
-            weights / "motion.safetensors", stage2, stage2.config, lineage={"encoder": encoder_digest(stored.state_dict())}
+            weights / "motion.safetensors",
+            stage2,
+            stage2.config,
+            lineage={"encoder": encoder_digest(stored.state_dict())},
         )
         speech.save_pretrained(weights / "speech")
         save_bundle(

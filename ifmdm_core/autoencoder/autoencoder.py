@@ -91,6 +91,8 @@ class Autoencoder(nn.Module):
             appearance.levels,
             appearance.shrink,
             self.motion_encoder.levels,
+            self.motion_encoder.mouth.levels,
+            self.motion_encoder.eyes.levels,
             self.flow_fields,
             self.generator,
         )

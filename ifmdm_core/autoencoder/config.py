@@ -30,6 +30,8 @@ class AutoencoderConfig(BaseModel):
     """Side at which the motion encoder looks at the picture."""
     motion_channels: tuple[int, ...] = (24, 48, 96, 160, 192)
     """Channels of the motion encoder's levels, each halving the side."""
+    part_channels: tuple[int, ...] = (32, 64, 128, 160)
+    """Channels of the mouth's and the eyes' networks, each level halving the close-up."""
     flow_size: int = 64
     """Side of the flow fields."""
     pose_fields: int = 16

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ifmdm_core.autoencoder.closeups import EYES, LIP_DIM, MOUTH, POSE_DIM, Closeups
 from ifmdm_core.autoencoder.config import AutoencoderConfig
 from ifmdm_core.autoencoder.layers import NormalizedConv
 
@@ -60,9 +61,10 @@ class AppearanceEncoder(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Picture to motion vector. Half the side is enough for it, so frames are read four times as fast.
+    """Picture to motion vector: head pose from the whole face, lips and eyes from close-ups that follow the pose.
 
-    Head position is part of motion, so the last map is flattened, not averaged.
+    A mouth moves by a few pixels. Seen at full resolution, upright and in the same place whatever the head does,
+    it can be read by a tiny network; seen within the whole picture it cannot.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -77,18 +79,45 @@ class MotionEncoder(nn.Module):
             nn.Linear(widths[-1] * side**2, config.latent_dim),
             nn.LeakyReLU(0.1),
         )
-        self.motion = nn.Linear(config.latent_dim, config.motion_dim)
+        self.pose = nn.Linear(config.latent_dim, POSE_DIM)
+        self.closeups = Closeups()
+        self.mouth = PartEncoder(config.part_channels, MOUTH.shape, LIP_DIM)
+        self.eyes = PartEncoder(config.part_channels, EYES.shape, config.motion_dim - POSE_DIM - LIP_DIM)
 
     def hidden(self, images: Tensor) -> Tensor:
-        """What motion is read from, float32 [B, latent_dim], of pictures [B, 3, S, S] in [0, 1]."""
+        """What pose is read from, float32 [B, latent_dim], of pictures [B, 3, S, S] in [0, 1]."""
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="area")
         flat = self.levels(images.contiguous(memory_format=torch.channels_last) * 2 - 1).float()
         with torch.autocast(flat.device.type, enabled=False):
             return self.latent(flat)
 
+    def parts(self, mouth: Tensor, eyes: Tensor, pose: Tensor) -> Tensor:
+        """Lips and eyes float32 [B, motion_dim − 6] in (−1, 1), of close-ups [B, 3, h, w] in [0, 1] and pose [B, 6]."""
+        return torch.cat([self.mouth(mouth, pose), self.eyes(eyes, pose)], 1)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Motion float32 [B, motion_dim] in (-1, 1)."""
+        """Motion float32 [B, motion_dim] in (-1, 1) of pictures [B, 3, S, S] in [0, 1]."""
         hidden = self.hidden(images)
         with torch.autocast(hidden.device.type, enabled=False):
-            return torch.tanh(self.motion(hidden))
+            pose = torch.tanh(self.pose(hidden))  # [B, 6]
+        close = [self.closeups(images, pose, part).to(images.dtype) for part in (MOUTH, EYES)]
+        return torch.cat([pose, self.parts(*close, pose)], 1)
+
+
+class PartEncoder(nn.Module):
+    """A close-up and the head pose to a few motion numbers."""
+
+    def __init__(self, channels: tuple[int, ...], shape: tuple[int, int], outputs: int) -> None:
+        super().__init__()
+        widths = (3, *channels)
+        self.levels = nn.Sequential(*(EncoderLevel(i, o, 2, i > 3) for i, o in pairwise(widths)))
+        flat = channels[-1] * (shape[0] >> len(channels)) * (shape[1] >> len(channels))
+        self.latent = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(flat, 128), nn.LeakyReLU(0.1))
+        self.last = nn.Sequential(nn.Linear(128 + POSE_DIM, 128), nn.LeakyReLU(0.1), nn.Linear(128, outputs))
+
+    def forward(self, closeup: Tensor, pose: Tensor) -> Tensor:
+        """Numbers float32 [B, outputs] in (-1, 1)."""
+        flat = self.levels(closeup.contiguous(memory_format=torch.channels_last) * 2 - 1).float()
+        with torch.autocast(flat.device.type, enabled=False):
+            return torch.tanh(self.last(torch.cat([self.latent(flat), pose], 1)))

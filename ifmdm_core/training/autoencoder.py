@@ -1,11 +1,13 @@
-"""Trains stage 1 in four phases, each a resumable loop of its own; a phase starts from what earlier ones exported.
+"""Trains stage 1 in five phases, each a resumable loop of its own; a phase starts from what earlier ones exported.
 
     python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase motion --minutes 20
+    python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase parts --minutes 12
     python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase flow --minutes 20
     python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase picture --minutes 35
     python -m ifmdm_core.training.autoencoder --set SET --work WORK --phase finish --minutes 30
 
-*motion*: the motion encoder learns the twenty face parameters, and the mesh beside them, from single pictures.
+*motion*: the motion encoder learns head pose, and the mesh beside it, from single pictures.
+*parts*: its two small networks learn lips and eyes from close-ups placed by the labels' pose, a little off.
 *flow*: the flow fields learn where mesh points go when motion changes. Targets are meshes, not pictures, so this
 phase sees tens of times more faces a second than painting would. Motion is taken from the parameters.
 *picture*: appearance, flow and painting from pictures, motion still from the parameters.
@@ -24,25 +26,34 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
+from ifmdm_core.autoencoder.closeups import LIP_DIM, POSE_DIM
 from ifmdm_core.autoencoder.losses import gradient_l1, mesh_flow_l1, pyramid_l1, region
 from ifmdm_core.autoencoder.perceptual import PerceptualLoss
 from ifmdm_core.errors import NotFound
 from ifmdm_core.training.adversarial import Adversary
-from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec, to_model
+from ifmdm_core.training.autoencoder_data import PairDataset, PartDataset, SampleSpec, describe_face, to_model
 from ifmdm_core.training.dataset import TrainingSet
-from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS
+from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS, LIPS
+from ifmdm_core.training.face_parameters import EYES as EYE_COLUMNS
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
 from ifmdm_core.training.sample_grid import write_sample_grid
 from ifmdm_core.weights import read_weights, save_weights
 
-LEARNING_RATE = {"motion": 2e-3, "flow": 1e-3, "picture": 6e-4, "finish": 2e-4}
+LEARNING_RATE = {"motion": 2e-3, "parts": 2e-3, "flow": 1e-3, "picture": 6e-4, "finish": 2e-4}
 SPECS = {
     "motion": SampleSpec(sources=64, targets=0, pictures=False, reduced=True),
+    "parts": SampleSpec(sources=96, targets=0, pictures=False),
     "flow": SampleSpec(sources=24, targets=8, pictures=False, carried=0.5),
     "picture": SampleSpec(sources=8, targets=2, pictures=True),
 }
 SPECS["finish"] = SPECS["picture"]
-STARTS = {"motion": (), "flow": (), "picture": ("flow",), "finish": ("picture", "motion")}
+STARTS = {
+    "motion": (),
+    "parts": ("motion",),
+    "flow": (),
+    "picture": ("flow",),
+    "finish": ("picture", "parts"),
+}
 """Phases whose weights a phase starts from; the last gives the motion encoder where there are two."""
 FLOW_GUIDE = {"flow": 10.0, "picture": 5.0, "finish": 2.0}
 """Weight of the mesh displacement."""
@@ -69,7 +80,11 @@ class AutoencoderTraining:
         if phase == "motion":
             # The mesh is a far richer answer than twenty numbers; it is asked for while training only.
             mesh = nn.Linear(model.config.latent_dim, 2 * 478)
-            self.trained = nn.ModuleDict({"motion": model.motion_encoder, "mesh": mesh.to(device)})
+            face = [model.motion_encoder.levels, model.motion_encoder.latent, model.motion_encoder.pose]
+            self.trained = nn.ModuleDict({"face": nn.ModuleList(face), "mesh": mesh.to(device)})
+        elif phase == "parts":
+            parts = [model.motion_encoder.mouth, model.motion_encoder.eyes]
+            self.trained = nn.ModuleDict({"parts": nn.ModuleList(parts)})
         else:
             model.motion_encoder.requires_grad_(False)
         decay, plain = [], []
@@ -100,30 +115,40 @@ class AutoencoderTraining:
     def step(self, state: LoopState) -> dict[str, Tensor]:
         """Forward, backward, update."""
         self.trained.train()
-        if self.phase != "motion":
+        if self.phase in ("flow", "picture", "finish"):
             self.model.motion_encoder.eval()
         set_lr(self.optimizer, LEARNING_RATE[self.phase] * warmup_cosine(state, 100))
         batch = self._batch(state.step)
         with torch.autocast(self.device, torch.bfloat16):
-            if self.phase == "motion":
-                losses = self.motion_losses(batch)
-            else:
-                losses = self.flow_losses(batch) if self.phase == "flow" else self.picture_losses(batch)
+            losses = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.trained.parameters(), 1.0)
         self.optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
 
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The phase's losses, `loss` among them, of one batch."""
+        phases = {"motion": self.motion_losses, "parts": self.part_losses, "flow": self.flow_losses}
+        return phases.get(self.phase, self.picture_losses)(batch)
+
     def motion_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters and mesh of single pictures."""
+        """Head pose and mesh of single pictures."""
         hidden = self.model.motion_encoder.hidden(to_model(batch["image"]))
         with torch.autocast(self.device, enabled=False):
-            motion = torch.tanh(self.model.motion_encoder.motion(hidden))
+            pose = torch.tanh(self.model.motion_encoder.pose(hidden))
             mesh = self.trained["mesh"](hidden).view(-1, 478, 2) + 0.5
-        distilled = motion_loss(motion, batch["motion"])
+        distilled = motion_loss(pose, batch["motion"][:, :POSE_DIM])
         missing = ((mesh - batch["mesh"]).abs().sum(-1) * self.weights).sum(1) / self.weights.sum()
         return {"loss": distilled + 10 * missing.mean(), "motion": distilled, "mesh": missing.mean()}
+
+    def part_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Lips and eyes of close-ups."""
+        mouth, eyes = to_model(batch["mouth"]), to_model(batch["eyes"])
+        seen = self.model.motion_encoder.parts(mouth, eyes, batch["seen_pose"])
+        lips = motion_loss(seen[:, :LIP_DIM], batch["motion"][:, LIPS])
+        eye = motion_loss(seen[:, LIP_DIM:], batch["motion"][:, EYE_COLUMNS])
+        return {"loss": lips + 0.5 * eye, "lips": lips, "eyes": eye}
 
     def flow_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mesh displacement; no painting."""
@@ -218,7 +243,11 @@ def train(
     model.to(device)
     model.set_precision(torch.float32)
     spec = replace(SPECS[phase], seed=seed + list(SPECS).index(phase))
-    data = PairDataset(TrainingSet(set), replace(spec, sources=sources) if sources else spec)
+    spec = replace(spec, sources=sources) if sources else spec
+    kind = PartDataset if phase == "parts" else PairDataset
+    data = kind(TrainingSet(set), spec)
+    if phase == "motion":
+        describe_face(model.motion_encoder.closeups, data.model)
     training = AutoencoderTraining(
         model, data, phase=phase, device=device, adversarial=adversarial, perceptual=perceptual
     )
@@ -253,12 +282,12 @@ def exported_path(work: Path, phase: str) -> Path:
 
 
 def load_phase(model: Autoencoder, work: Path, phase: str) -> None:
-    """Load what `phase` exported; of phase `motion`, the motion encoder only."""
+    """Load what `phase` exported; of phases `motion` and `parts`, the motion encoder only."""
     path = exported_path(work, phase)
     if not path.is_file():
         raise NotFound(f"{path} is missing", fix=f"run the phase `{phase}` first")
     weights, _, _ = read_weights(path)
-    if phase == "motion":
+    if phase in ("motion", "parts"):
         prefix = "motion_encoder."
         weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         model.motion_encoder.load_state_dict(weights)

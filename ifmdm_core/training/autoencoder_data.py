@@ -15,8 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ifmdm_core.autoencoder.closeups import EYES, MOUTH, Closeups, Part
 from ifmdm_core.training.dataset import ClipRecord, TrainingSet
-from ifmdm_core.training.face_parameters import LIPS, POSE, FaceModel, mirror_landmarks, motion_targets
+from ifmdm_core.training.face_parameters import (
+    EYE_POINTS,
+    LIP_POINTS,
+    LIPS,
+    POSE,
+    FaceModel,
+    mirror_landmarks,
+    motion_targets,
+)
 from ifmdm_core.training.loop import sample_rng
 
 KIND_SHARES = {"news": 0.4, "mixed": 0.4, "grid": 0.05, "portrait": 0.15}
@@ -87,6 +96,10 @@ class Augmentation:
             np.ascontiguousarray(image), matrix, (size, size), flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )  # fmt: skip
+        return self.colours(image, rng)
+
+    def colours(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The change of colour, sharpness and grain alone, uint8 [H, W, 3] to the same."""
         image = cv2.LUT(cv2.transform(image, self.mix), self.table)
         if self.blur:
             image = cv2.GaussianBlur(image, (0, 0), self.blur)
@@ -136,9 +149,7 @@ class PairDataset(Dataset):
         return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
 
     def _sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        kinds = list(self.shares)
-        weights = np.array([self.shares[k] for k in kinds])
-        clip = self._any(self.clips[kinds[rng.choice(len(kinds), p=weights / weights.sum())]], rng)
+        clip = self._clip(rng)
         source = int(rng.choice(self.rows[clip.name]))
         augmentation = Augmentation.draw(rng)
         mesh = np.asarray(self.set.landmarks[source : source + 1])
@@ -167,6 +178,14 @@ class PairDataset(Dataset):
         if pictures:
             sample["target_image"] = np.stack(pictures)
         return sample
+
+    def _clip(self, rng: np.random.Generator) -> ClipRecord:
+        kinds = list(self.shares)
+        weights = np.array([self.shares[k] for k in kinds])
+        return self._any(self.clips[kinds[rng.choice(len(kinds), p=weights / weights.sum())]], rng)
+
+    def _row(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(self.rows[self._clip(rng).name]))
 
     @staticmethod
     def _any(clips: list[ClipRecord], rng: np.random.Generator) -> ClipRecord:
@@ -199,6 +218,57 @@ class PairDataset(Dataset):
         pose = self.model._expressions(moved)[2]
         result[:, POSE] = (pose - self.model.centre[POSE]) / self.model.scale[POSE]
         return moved, result
+
+
+class PartDataset(PairDataset):
+    """Close-ups of mouth and eyes, placed by the labels' pose as wrongly as a pose estimate may be.
+
+    Item k: `mouth` uint8 [B, 64, 64, 3], `eyes` uint8 [B, 48, 96, 3], `seen_pose` [B, 6], `motion` [B, 20].
+    """
+
+    POSE_ERROR = 0.03
+    """Standard deviation of what is added to each pose number."""
+
+    def __init__(self, training_set: TrainingSet, spec: SampleSpec) -> None:
+        super().__init__(training_set, spec)
+        self.closeups = Closeups()
+        describe_face(self.closeups, self.model)
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        row = self._row(rng)
+        augmentation = Augmentation.draw(rng)
+        picture = self.set.frame(row)
+        parameters = np.asarray(self.set.parameters[row : row + 1])
+        if augmentation.flip:
+            picture, parameters = np.ascontiguousarray(picture[:, ::-1]), self.model.flip(parameters)
+        motion = motion_targets(parameters)
+        error = rng.normal(0, self.POSE_ERROR, (1, 6)).astype(np.float32)
+        pose = torch.from_numpy(np.clip(motion[:, POSE] + error, -0.99, 0.99))
+        sample = {"motion": motion[0], "seen_pose": pose[0].numpy()}
+        for name, part in (("mouth", MOUTH), ("eyes", EYES)):
+            cut = self._cut(picture, pose, part)
+            sample[name] = augmentation.colours(cut, rng)
+        return sample
+
+    def _cut(self, picture: np.ndarray, pose: Tensor, part: Part) -> np.ndarray:
+        """The same cut as `Closeups.forward` makes, by OpenCV."""
+        centre, axes = (t[0].numpy() for t in self.closeups.placement(pose, part))
+        side, (height, width) = picture.shape[0], part.shape
+        matrix = np.zeros((2, 3))
+        matrix[:, 0], matrix[:, 1] = axes[:, 0] * 2 * side / width, axes[:, 1] * 2 * side / height
+        # Pixel centres: output pixel i sits at (i + 1/2) / width, input position p at p * side - 1/2.
+        corner = centre * side - side * (axes[:, 0] + axes[:, 1]) - 0.5
+        matrix[:, 2] = corner + (matrix[:, 0] + matrix[:, 1]) / 2
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def describe_face(closeups: Closeups, face: FaceModel) -> None:
+    """Tell the close-ups where mouth and eyes sit on the mean face, and the scale of pose."""
+    lips, eyes = (face.reference[list(points)].mean(0) for points in (LIP_POINTS, EYE_POINTS[:32]))
+    closeups.centres.copy_(torch.from_numpy(np.stack([lips, eyes])))
+    closeups.pose_centre.copy_(torch.from_numpy(face.centre[POSE]))
+    closeups.pose_scale.copy_(torch.from_numpy(face.scale[POSE]))
 
 
 def to_model(pictures: Tensor) -> Tensor:

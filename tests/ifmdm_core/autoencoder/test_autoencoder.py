@@ -10,7 +10,7 @@ from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 SMALL = AutoencoderConfig(
     size=64, encoder_channels=(8, 12, 16, 16), extra_convs=(False, True, True, True), latent_dim=32, flow_size=16,
     pose_fields=3, expression_fields=5, field_channels=8, generator_channels=(12, 8), motion_size=32,
-    motion_channels=(8, 12, 16),
+    motion_channels=(8, 12, 16), part_channels=(8, 8),
 )  # fmt: skip
 
 
@@ -40,8 +40,8 @@ def test_flow_is_zero_at_rest_and_only_there(model):
     with torch.no_grad():
         identity = model.encode_identity(portrait())
         flow, _, _ = model.flow(identity, torch.cat([identity.motion, identity.motion + 0.3]))
-    assert flow[0].abs().max() == 0
-    assert flow[1].abs().max() > 0
+    assert flow[0].abs().max() < 1e-8  # rounding differs between one row and two
+    assert flow[1].abs().max() > 1e-4
 
 
 def test_motion_is_20_numbers_within_one(model):
@@ -130,8 +130,8 @@ def test_the_paper_decoder_stays_within_38_gflop_a_frame():
 
 
 def test_impossible_sizes_are_refused():
-    with pytest.raises(ValidationError, match="generator_channels has 5 levels"):
-        AutoencoderConfig(generator_channels=(8, 8, 8, 8, 8))
+    with pytest.raises(ValidationError, match="generator_channels has 6 levels"):
+        AutoencoderConfig(generator_channels=(8, 8, 8, 8, 8, 8))
     with pytest.raises(ValidationError, match="flow_size must be one of"):
         AutoencoderConfig(flow_size=50)
 

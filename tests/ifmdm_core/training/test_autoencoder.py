@@ -7,30 +7,26 @@ import torch
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.errors import NotFound
 from ifmdm_core.training.autoencoder import AutoencoderTraining, load_phase, train
-from ifmdm_core.training.autoencoder_data import PairDataset, SampleSpec
+from ifmdm_core.training.autoencoder_data import PairDataset, PartDataset, SampleSpec, describe_face
 from ifmdm_core.training.loop import LoopState
 from ifmdm_core.training.sample_grid import write_sample_grid
 
 SMALL = AutoencoderConfig(
     encoder_channels=(4, 6, 8, 8, 8), extra_convs=(False,) * 5, latent_dim=24, pose_fields=3, expression_fields=6,
     field_channels=8, generator_channels=(8, 6, 4), motion_channels=(6, 8, 12, 12, 12),
+    part_channels=(8, 8, 8),
 )  # fmt: skip
 
 
 def losses_of(training_set, phase: str, spec: SampleSpec, steps: int) -> tuple[float, float]:
     """Loss on one unseen batch before and after some steps."""
     torch.manual_seed(0)
-    data = PairDataset(training_set, spec)
+    data = (PartDataset if phase == "parts" else PairDataset)(training_set, spec)
     training = AutoencoderTraining(Autoencoder(SMALL), data, phase=phase, workers=0)
-    measure = {
-        "motion": training.motion_losses,
-        "flow": training.flow_losses,
-        "picture": training.picture_losses,
-    }
 
     def loss() -> float:
         with torch.no_grad():
-            return float(measure[phase](data[999])["loss"])
+            return float(training.losses(data[999])["loss"])
 
     before, state = loss(), LoopState()
     for step in range(steps):
@@ -95,12 +91,12 @@ def test_only_training_clips_are_drawn(training_set):
     assert not held_out & set(data.rows)
 
 
-@pytest.mark.parametrize("phase", ["motion", "flow", "picture"])
+@pytest.mark.parametrize("phase", ["motion", "parts", "flow", "picture"])
 def test_losses_fall(training_set, phase):
     pictures = phase == "picture"
     spec = SampleSpec(
         sources=6,
-        targets=0 if phase == "motion" else 2,
+        targets=0 if phase in ("motion", "parts") else 2,
         pictures=pictures,
         carried=0.3,
         reduced=phase == "motion",
@@ -117,10 +113,10 @@ def test_phases_hand_over_and_a_missing_one_is_named(training_folder, tmp_path):
     torch.manual_seed(5)
     model = Autoencoder(AutoencoderConfig.preset("demo"))
     before = model.generator.rise.weight.clone()
-    untrained = model.motion_encoder.motion.weight.clone()
+    untrained = model.motion_encoder.pose.weight.clone()
     load_phase(model, tmp_path, "motion")
     assert torch.equal(model.generator.rise.weight, before)
-    assert not torch.equal(model.motion_encoder.motion.weight, untrained)
+    assert not torch.equal(model.motion_encoder.pose.weight, untrained)
 
 
 def test_a_sample_grid_shows_held_out_people(training_set, tmp_path):
@@ -132,3 +128,42 @@ def test_a_sample_grid_shows_held_out_people(training_set, tmp_path):
     assert sheet.shape == (4 * 192, 2 * 192, 3)
     # Untrained, the model paints what it warps, so both lower rows show the same.
     assert np.abs(sheet[384:576].astype(int) - sheet[576:].astype(int)).mean() < 8
+
+
+def test_close_ups_follow_mouth_and_eyes(training_set):
+    """Placed by a frame's pose numbers, a close-up is centred on that frame's lips or eyes, upright and to scale."""
+    from ifmdm_core.autoencoder.closeups import EYES, MOUTH
+    from ifmdm_core.training.face_parameters import EYE_POINTS, LIP_POINTS
+
+    data = PartDataset(training_set, SampleSpec(sources=1, targets=0, pictures=False))
+    clip = training_set.clips[0]
+    pose = torch.from_numpy(training_set.targets[clip.rows, :6])
+    mesh = np.asarray(training_set.landmarks[clip.rows])
+    for part, points in ((MOUTH, LIP_POINTS), (EYES, EYE_POINTS[:32])):
+        centre, axes = data.closeups.placement(pose, part)
+        expected = mesh[:, list(points), :2].mean(1)
+        assert np.abs(centre.numpy() - expected).max() < 0.03
+        assert (axes[:, 0, 0] > 0).all()
+    eyes = mesh[:, 263, :2] - mesh[:, 33, :2]
+    turn = torch.atan2(axes[:, 1, 0], axes[:, 0, 0]).numpy()
+    assert np.abs(turn - np.arctan2(eyes[:, 1], eyes[:, 0])).max() < 0.15
+
+
+def test_both_ways_of_cutting_a_close_up_agree(training_set):
+    """Training cuts with OpenCV, the network with PyTorch."""
+    from ifmdm_core.autoencoder.closeups import EYES, MOUTH
+
+    data = PartDataset(training_set, SampleSpec(sources=1, targets=0, pictures=False))
+    picture = training_set.frame(3)
+    pose = torch.from_numpy(training_set.targets[3:4, :6])
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    for part in (MOUTH, EYES):
+        by_torch = data.closeups(image, pose, part)[0].permute(1, 2, 0).numpy() * 255
+        assert np.abs(by_torch - data._cut(picture, pose, part)).mean() < 1.5
+
+
+def test_a_face_description_replaces_the_default(training_set):
+    closeups = Autoencoder(SMALL).motion_encoder.closeups
+    before = closeups.centres.clone()
+    describe_face(closeups, PairDataset(training_set, SampleSpec()).model)
+    assert not torch.equal(closeups.centres, before)
