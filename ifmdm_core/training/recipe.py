@@ -51,7 +51,13 @@ def steps(manifest: Path, landmarker: Path, work: Path) -> list[Step]:
         Step("crops", f"{TRAINING}.prepare", (*raw, "--labels", labels, "--out", data), data / "index.json"),
         Step("speech encoder", f"{TRAINING}.speech", (data, speech), speech / "model.safetensors", 0.18),
     ]
-    for phase, share in (("motion", 0.16), ("flow", 0.12), ("picture", 0.22), ("finish", 0.16)):
+    for phase, share in (
+        ("motion", 0.12),
+        ("parts", 0.08),
+        ("flow", 0.12),
+        ("picture", 0.2),
+        ("finish", 0.14),
+    ):
         result = stage1 / phase / "autoencoder.safetensors"
         recipe.append(
             Step(f"stage 1 {phase}", f"{TRAINING}.autoencoder", (*pictures, "--phase", phase), result, share)
@@ -64,9 +70,9 @@ def steps(manifest: Path, landmarker: Path, work: Path) -> list[Step]:
         ),
         Step("stage 2", f"{TRAINING}.motion", ("--work", stage2), stage2 / "motion.safetensors", 0.16),
         Step(
-            "bundle", "ifmdm_core.bundle",
+            "bundle", f"{TRAINING}.make_bundle",
             ("--autoencoder", finished, "--motion", stage2 / "motion.safetensors", "--speech", speech,
-             "--out", work / "bundle"),
+             "--data", stage2 / "data", "--out", work / "bundle"),
             work / "bundle" / "bundle.json",
         ),
     ]  # fmt: skip
