@@ -56,7 +56,8 @@ class BundleRecord(BaseModel):
     motion_encoder: str = Field(description="digest of the encoder that the motion generator was trained on")
     speech: SpeechReference = SpeechReference()
     mouth_limit: float | None = Field(
-        None, description="lip opening (in spreads) beyond which a portrait counts as open-mouthed and starts closed"
+        None,
+        description="lip opening (in spreads) beyond which a portrait counts as open-mouthed and starts closed",
     )
     lineage: dict[str, str] = Field(default_factory=dict, description="data, feature digests, runs, steps")
     intended_use: str = ""
@@ -110,7 +111,9 @@ class Bundle:
             model.load_state_dict(tensors)
         except (ValidationError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
-            raise BadInput(f"{self.folder / name} does not fit this version: {reason}", fix="get the bundle again") from None
+            raise BadInput(
+                f"{self.folder / name} does not fit this version: {reason}", fix="get the bundle again"
+            ) from None
         return model.eval().requires_grad_(False)
 
 
@@ -130,8 +133,12 @@ def load_bundle(ref: str | Path) -> Bundle:
     index = folder / "bundle.json"
     if not index.is_file():
         if folder == DEMO:
-            raise NotFound("the demo model is not installed", fix="build it with `ifmdm demo train`, or give --model DIR")
-        raise NotFound(f"{ref} is not a model bundle: it has no bundle.json", fix="give 'demo' or a bundle folder")
+            raise NotFound(
+                "the demo model is not installed", fix="build it with `ifmdm demo train`, or give --model DIR"
+            )
+        raise NotFound(
+            f"{ref} is not a model bundle: it has no bundle.json", fix="give 'demo' or a bundle folder"
+        )
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != index)
     for path in files:
         _refuse_pickle(path, folder)
@@ -140,7 +147,8 @@ def load_bundle(ref: str | Path) -> Bundle:
         version = content.get("format") if isinstance(content, dict) else None
         if version != FORMAT:
             raise Unsupported(
-                f"{ref} has bundle format {version!r}, this program reads {FORMAT}", fix="update ifmdm or the bundle"
+                f"{ref} has bundle format {version!r}, this program reads {FORMAT}",
+                fix="update ifmdm or the bundle",
             )
         record = BundleRecord(**content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -225,7 +233,9 @@ def _check_files(folder: Path, files: list[Path], record: BundleRecord) -> None:
         if name not in record.sha256:
             if path.suffix in (".md", ".txt"):
                 continue
-            raise BadInput(f"{folder}: {name} is not in the bundle's record", fix="remove it or get the bundle again")
+            raise BadInput(
+                f"{folder}: {name} is not in the bundle's record", fix="remove it or get the bundle again"
+            )
         digest = _sha256(path)
         if digest != record.sha256[name]:
             raise Conflict(
@@ -240,7 +250,9 @@ def _refuse_pickle(path: Path, folder: Path) -> None:
         head = file.read(4)
     # Pickle protocol 2 and later begin with 0x80 and the protocol; torch.save writes a zip around a pickle.
     if (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head[:2] == b"PK":
-        raise BadInput(f"{folder}: {name} is a pickle, which could run code", fix="use a bundle of safetensors only")
+        raise BadInput(
+            f"{folder}: {name} is a pickle, which could run code", fix="use a bundle of safetensors only"
+        )
     if path.suffix.lower() not in ALLOWED:
         raise BadInput(
             f"{folder}: {name} is no part of a bundle (pickles such as .pt, .bin, .pkl, .ckpt are refused)",

@@ -50,7 +50,9 @@ class Portrait:
         if self.output == side:
             return frames
         how = cv2.INTER_CUBIC if self.output > side else cv2.INTER_AREA
-        return np.stack([cv2.resize(frame, (self.output, self.output), interpolation=how) for frame in frames])
+        return np.stack(
+            [cv2.resize(frame, (self.output, self.output), interpolation=how) for frame in frames]
+        )
 
 
 def open_portrait(photo: Photo, controls: RenderControls, model_size: int) -> Portrait:

@@ -120,7 +120,9 @@ class TalkingHead:
 
         The hint is the portrait's own m^i, except that an open mouth (beyond the bundle's limit) starts closed.
         """
-        picture = torch.from_numpy(portrait.crop).to(self.device).permute(2, 0, 1)[None].float() / 255  # [1, 3, S, S]
+        picture = (
+            torch.from_numpy(portrait.crop).to(self.device).permute(2, 0, 1)[None].float() / 255
+        )  # [1, 3, S, S]
         own = None
         if self._motion_encoder is not None:
             own = self._motion_encoder(picture)  # [1, 20]
@@ -182,7 +184,9 @@ class TalkingHead:
             identity, hint = self.identity(portrait)
         total = sound.num_frames(controls.fps)
         if total == 0:
-            raise BadInput(f"{sound.name} is too short for one frame at {controls.fps} fps", fix="give longer audio")
+            raise BadInput(
+                f"{sound.name} is too short for one frame at {controls.fps} fps", fix="give longer audio"
+            )
 
         def chunks(watch: Stopwatch) -> Iterator[Frames]:
             return self._chunks(portrait, identity, hint, sound, controls, watch)
@@ -277,7 +281,9 @@ class _SpeechFeatures:
     def _bounds(self, frame: int) -> tuple[int, int]:
         """The block that holds a frame; none reaches further than a block's length beyond the audio."""
         early = SPEECH_BLOCK // 4
-        start, length = (0, early) if frame < early else (frame - (frame - early) % SPEECH_BLOCK, SPEECH_BLOCK)
+        start, length = (
+            (0, early) if frame < early else (frame - (frame - early) % SPEECH_BLOCK, SPEECH_BLOCK)
+        )
         whole = -(-len(self._samples) * MODEL_FPS // 16_000) + 1
         return start, max(frame + 1, min(start + length, whole))
 
@@ -310,7 +316,9 @@ def _device(device: str | torch.device | None) -> torch.device:
     except RuntimeError:
         raise BadInput(f"no device {device!r}", fix="use cpu, cuda or cuda:N") from None
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"no device {device!r} here", fix=f"there are {torch.cuda.device_count()} GPUs; use cpu")
+        raise BadInput(
+            f"no device {device!r} here", fix=f"there are {torch.cuda.device_count()} GPUs; use cpu"
+        )
     return chosen
 
 

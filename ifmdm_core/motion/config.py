@@ -20,11 +20,17 @@ class MotionConfig(BaseModel):
     depth: int = Field(gt=0, description="transformer blocks")
     heads: int = Field(gt=0, description="attention heads; width / heads is even (rotary positions)")
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over d")
-    prediction: Literal["sample", "epsilon"] = Field(description="what the network predicts: clean z or the noise")
+    prediction: Literal["sample", "epsilon"] = Field(
+        description="what the network predicts: clean z or the noise"
+    )
     window: int = Field(gt=0, description="frames of one diffusion call, context included")
     context: int = Field(ge=0, description="frames carried over from what is already there")
-    overlap: int = Field(ge=0, description="last frames of a window that the next one predicts again, blended")
-    min_window: int = Field(16, gt=0, description="shortest window in training; shorter ones are padded to it")
+    overlap: int = Field(
+        ge=0, description="last frames of a window that the next one predicts again, blended"
+    )
+    min_window: int = Field(
+        16, gt=0, description="shortest window in training; shorter ones are padded to it"
+    )
     timesteps: int = Field(1000, gt=1, description="diffusion steps T in training")
     beta_start: float = Field(1e-4, gt=0, description="noise variance of the first step; linear to the last")
     beta_end: float = Field(2e-2, gt=0, description="noise variance of the last step")
@@ -36,7 +42,9 @@ class MotionConfig(BaseModel):
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} over heads {self.heads} is not an even number")
         if self.context + self.overlap >= self.window:
-            raise ValueError(f"window {self.window} has no room beside context {self.context}, overlap {self.overlap}")
+            raise ValueError(
+                f"window {self.window} has no room beside context {self.context}, overlap {self.overlap}"
+            )
         return self
 
     @property

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 
-def resample_motion(windows: Iterable[Tensor], num_frames: int, fps: int, model_fps: int = 25) -> Iterator[Tensor]:
+def resample_motion(
+    windows: Iterable[Tensor], num_frames: int, fps: int, model_fps: int = 25
+) -> Iterator[Tensor]:
     """Motion [n, 20] at `model_fps`, window by window -> exactly `num_frames` at `fps`.
 
     Frame j lies at j / fps seconds, so sound and lips stay together at any rate. Beyond the last vector it holds.

@@ -7,7 +7,7 @@ request, several requests make one batch, and each gets what it would get alone 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class WindowRequest:
     """Number of the window in its video, for the noise."""
     context: Tensor | None = None
     """[c, 20] finished motion right before the new frames; None at the start."""
-    controls: RenderControls = RenderControls()
+    controls: RenderControls = field(default_factory=RenderControls)
     """Pose, intensity, guidance, seed; sampler and steps must be the same in a batch."""
 
 
@@ -153,7 +153,9 @@ class MotionSampler:
             speech = request.speech.to(**where)
             speech = torch.cat([speech, speech[-1:].expand(length - len(speech), -1)])
             hint = request.hint.to(**where).reshape(MOTION_DIM)
-            context = hint.new_zeros(0, MOTION_DIM) if request.context is None else request.context.to(**where)
+            context = (
+                hint.new_zeros(0, MOTION_DIM) if request.context is None else request.context.to(**where)
+            )
             mean, std = self._statistics(hint, context, length - len(context), request.controls)
             rows["speech"].append(F.pad(speech, (0, 0, 0, longest - length)))
             rows["clean"].append(F.pad(model.to_z(context, hint), (0, 0, 0, longest - len(context))))
@@ -210,7 +212,9 @@ class MotionSampler:
         ):
             if any(value != 1.0 for value in values):
                 branches.append(given.without(*names))
-                scales.append(torch.tensor(values, device=given.hint.device)[:, None, None] - 1.0)  # [B, 1, 1]
+                scales.append(
+                    torch.tensor(values, device=given.hint.device)[:, None, None] - 1.0
+                )  # [B, 1, 1]
         if len(branches) == 1:
             return lambda z, t: model(z, t, given)
         joined = Conditions(

@@ -118,7 +118,10 @@ class MotionGenerator(nn.Module):
         self.std_in = nn.Linear(m, d)
         self.hint_in = nn.Linear(m, d)
         self.absent = nn.ParameterDict(
-            {name: nn.Parameter(0.02 * torch.randn(d)) for name in ("speech", "mean", "std", "hint", "context")}
+            {
+                name: nn.Parameter(0.02 * torch.randn(d))
+                for name in ("speech", "mean", "std", "hint", "context")
+            }
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, elementwise_affine=False)
@@ -192,7 +195,9 @@ class MotionGenerator(nn.Module):
             + self._or_absent("hint", given.has_hint, self.hint_in(hint))
             + first * self.absent["context"]
         )
-        c = self.time_in(_sinusoid(time, self.config.width).to(z.dtype)) + speech + whole[:, None]  # [B, N, d]
+        c = (
+            self.time_in(_sinusoid(time, self.config.width).to(z.dtype)) + speech + whole[:, None]
+        )  # [B, N, d]
         c = F.silu(c)
 
         angle = torch.outer(torch.arange(n, device=z.device), self._frequencies(z.device))  # [N, D/2]

@@ -49,5 +49,7 @@ def blend(provisional: Tensor, new: Tensor) -> Tensor:
     overlap = min(len(provisional), len(new))
     if overlap == 0:
         return new
-    weight = torch.arange(1, overlap + 1, device=new.device, dtype=new.dtype)[:, None] / (overlap + 1)  # [o, 1]
+    weight = torch.arange(1, overlap + 1, device=new.device, dtype=new.dtype)[:, None] / (
+        overlap + 1
+    )  # [o, 1]
     return torch.cat([torch.lerp(provisional[:overlap], new[:overlap], weight), new[overlap:]])

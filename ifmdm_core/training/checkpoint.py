@@ -98,7 +98,9 @@ def load_state(folder: str | Path) -> dict[str, Any]:
         for key, chunk in load_file(piece).items():
             name, start = key.split("@")
             chunks.setdefault(name, []).append((int(start), chunk))
-    tensors = {name: torch.cat([c for _, c in sorted(parts, key=lambda p: p[0])]) for name, parts in chunks.items()}
+    tensors = {
+        name: torch.cat([c for _, c in sorted(parts, key=lambda p: p[0])]) for name, parts in chunks.items()
+    }
     state = _unpack(record["state"], tensors)
     assert isinstance(state, dict)
     return state
@@ -106,4 +108,6 @@ def load_state(folder: str | Path) -> dict[str, Any]:
 
 def checkpoints(folder: str | Path) -> list[Path]:
     """Whole checkpoints under `folder`, oldest first."""
-    return sorted(p for p in Path(folder).glob("step-*") if (p / "checkpoint.json").is_file() and p.suffix == "")
+    return sorted(
+        p for p in Path(folder).glob("step-*") if (p / "checkpoint.json").is_file() and p.suffix == ""
+    )

@@ -224,7 +224,9 @@ class TrainingLoop:
         self.state.fraction = min(1.0, max(by_clock, by_steps))
 
     def _spent(self, this_call: float) -> bool:
-        return self.state.fraction >= 1.0 or (self.call_minutes is not None and this_call >= 60 * self.call_minutes)
+        return self.state.fraction >= 1.0 or (
+            self.call_minutes is not None and this_call >= 60 * self.call_minutes
+        )
 
     def _means(self, sums: Mapping[str, Tensor | float], count: int) -> dict[str, float]:
         means = {name: float(total) / count for name, total in sums.items()}
@@ -239,7 +241,9 @@ class TrainingLoop:
     def _log(self, values: dict[str, float]) -> None:
         line = {"step": self.state.step, "elapsed": round(self.state.elapsed, 1), **values}
         with open(Path(self.folder) / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()}) + "\n")
+            file.write(
+                json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()}) + "\n"
+            )
 
 
 def _mix(seed: int, step: int) -> int:

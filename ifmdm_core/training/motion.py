@@ -21,8 +21,9 @@ from ifmdm_core.motion.diffusion import add_noise, alphas_cumprod, clean_from
 from ifmdm_core.motion.transformer import MotionGenerator
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
 from ifmdm_core.training.motion_batch import Augmentation, MotionBatch, WindowDrawer
+from ifmdm_core.training.motion_check import lip_check, report
 from ifmdm_core.training.motion_data import MotionSet, fit_statistics, lip_map_quality
-from ifmdm_core.weights import save_weights
+from ifmdm_core.weights import read_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def motion_loss(
     base = ((prediction - target) ** 2 * new).sum() / (frames * target.shape[-1])
 
     clean = clean_from(prediction, noised, alpha, config)
-    error = torch.where(context, torch.zeros_like(clean), clean - batch.z) * given.valid[..., None]  # [B, N, 20]
+    error = (
+        torch.where(context, torch.zeros_like(clean), clean - batch.z) * given.valid[..., None]
+    )  # [B, N, 20]
     weight = torch.ones_like(alpha) if config.prediction == "sample" else alpha
     lip_error = (error * model.offset_std) @ model.lip_map.T  # [B, N, L]
 
@@ -104,16 +107,20 @@ class MotionTraining:
         data: MotionSet,
         config: MotionConfig,
         *,
-        batch: int = 64,
+        batch: int = 32,
         lr: float = 1e-3,
         seed: int = 0,
         device: str = "cpu",
         bf16: bool = False,
         augmentation: Augmentation | None = None,
         weights: MotionLossWeights | None = None,
+        start: Path | None = None,
     ) -> None:
+        """`start`: weights of an earlier training with the same configuration to go on from."""
         torch.manual_seed(seed)
         self.model = MotionGenerator(config)
+        if start is not None:
+            self.model.load_state_dict(read_weights(start)[0])
         fit_statistics(self.model, data)
         self.drawer = WindowDrawer(data, self.model, seed, augmentation)
         self.scales = LossScales.of(self.model, data)
@@ -175,14 +182,25 @@ def train_motion(
     return target
 
 
+def load_generator(path: str | Path) -> MotionGenerator:
+    """A motion generator from the file that its training wrote."""
+    tensors, config, _ = read_weights(path)
+    model = MotionGenerator(MotionConfig(**config))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m ifmdm_core.training.motion", description=__doc__)
-    parser.add_argument("--work", required=True, type=Path, help="folder with data/; run/ and the result go there")
+    parser.add_argument(
+        "--work", required=True, type=Path, help="folder with data/; run/ and the result go there"
+    )
     parser.add_argument("--minutes", type=float, default=12.0, help="wall-clock budget of the whole training")
     parser.add_argument("--call-minutes", type=float, help="budget of this call; the next one resumes")
     parser.add_argument("--preset", choices=["demo", "paper"], default="demo")
-    parser.add_argument("--batch", type=int, default=64, help="windows per step")
+    parser.add_argument("--start", type=Path, help="motion.safetensors of an earlier training to begin from")
+    parser.add_argument("--batch", type=int, default=32, help="windows per step")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -192,7 +210,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     data = MotionSet.load(options.work / "data")
-    print(f"{len(data.motion)} frames in {len(data.clips)} clips; held-out lip map R2 {lip_map_quality(data)}")
+    print(
+        f"{len(data.motion)} frames in {len(data.clips)} clips; held-out lip map R2 {lip_map_quality(data)}"
+    )
     config = MotionConfig.preset(options.preset, data.speech.shape[1])
     target = train_motion(
         options.work,
@@ -205,7 +225,10 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         device=options.device,
         bf16=options.bf16,
+        start=options.start,
     )
+    check = lip_check(load_generator(target).to(options.device), data)
+    print(f"held-out lips in motion space: {report(check)}")
     print(target)
 
 

@@ -79,13 +79,19 @@ def lip_check(
     true = [data.motion[c.first : c.first + n] for c, n in zip(clips, lengths, strict=True)]
     made, shuffled = generate(0), generate(len(clips) // 2)
     lags = range(-3, 4)
-    by_lag = [np.mean([_r(t @ opening, m @ opening, lag) for t, m in zip(true, made, strict=True)]) for lag in lags]
+    by_lag = [
+        np.mean([_r(t @ opening, m @ opening, lag) for t, m in zip(true, made, strict=True)]) for lag in lags
+    ]
     return LipCheck(
         clips=len(clips),
         r=round(float(by_lag[3]), 3),
-        r_shuffled=round(float(np.mean([_r(t @ opening, s @ opening, 0) for t, s in zip(true, shuffled)])), 3),
+        r_shuffled=round(
+            float(np.mean([_r(t @ opening, s @ opening, 0) for t, s in zip(true, shuffled)])), 3
+        ),
         lag=lags[int(np.argmax(by_lag))],
-        range_ratio=round(float(np.median([_spread(m @ opening) / _spread(t @ opening) for t, m in zip(true, made)])), 3),
+        range_ratio=round(
+            float(np.median([_spread(m @ opening) / _spread(t @ opening) for t, m in zip(true, made)])), 3
+        ),
         sigma_ratio=round(float(np.mean([m.std(0).mean() / t.std(0).mean() for t, m in zip(true, made)])), 3),
     )
 

@@ -1,9 +1,9 @@
 """What stage 2 learns from: motion, speech features and lip measurements of every clip, as plain arrays.
 
-    clips.json      clips (`MotionClip`), widths, what made the arrays (digests)
-    motion.npy      float32 [N, 20]      speech.npy  float16 [N, S]
-    lips.npy        float32 [N, L]       measured lips: opening first, then shape; deviation 1 within clips
-    lip_map.safetensors                  lip_map [L, 20], lip_bias [L]: the linear map from m to those
+clips.json      clips (`MotionClip`), widths, what made the arrays (digests)
+motion.npy      float32 [N, 20]      speech.npy  float16 [N, S]
+lips.npy        float32 [N, L]       measured lips: opening first, then shape; deviation 1 within clips
+lip_map.safetensors                  lip_map [L, 20], lip_bias [L]: the linear map from m to those
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ class MotionSet:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("motion", "speech", "lips"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        maps = {"lip_map": np.ascontiguousarray(self.lip_map), "lip_bias": np.ascontiguousarray(self.lip_bias)}
+        maps = {
+            "lip_map": np.ascontiguousarray(self.lip_map),
+            "lip_bias": np.ascontiguousarray(self.lip_bias),
+        }
         save_file(maps, folder / "lip_map.safetensors")  # safetensors writes memory as it lies
         record = {"clips": [asdict(clip) for clip in self.clips], "lineage": self.lineage}
         (folder / "clips.json").write_text(json.dumps(record))
@@ -74,17 +77,23 @@ class MotionSet:
                 fix="make it with `python -m ifmdm_core.training.motion_extract`",
             )
         record = json.loads((folder / "clips.json").read_text())
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("motion", "speech", "lips")}
+        arrays = {
+            name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("motion", "speech", "lips")
+        }
         maps = load_file(folder / "lip_map.safetensors")
         clips = [MotionClip(**clip) for clip in record["clips"]]
-        return cls(clips, **arrays, lip_map=maps["lip_map"], lip_bias=maps["lip_bias"], lineage=record["lineage"])
+        return cls(
+            clips, **arrays, lip_map=maps["lip_map"], lip_bias=maps["lip_bias"], lineage=record["lineage"]
+        )
 
     def of(self, split: str, silence: bool = False) -> list[MotionClip]:
         """Clips of a split; `silence` picks those with quiet audio put in instead of the real ones."""
         return [clip for clip in self.clips if clip.split == split and (clip.kind == "silence") == silence]
 
 
-def fit_lip_map(motion: Array, lips: Array, clips: list[MotionClip], penalty: float = 1e-3) -> tuple[Array, Array]:
+def fit_lip_map(
+    motion: Array, lips: Array, clips: list[MotionClip], penalty: float = 1e-3
+) -> tuple[Array, Array]:
     """Ridge regression m -> lips on deviations from clip means (speech moves lips within a clip).
 
     Args:

@@ -121,7 +121,8 @@ def assemble(
     """
     firsts = np.concatenate([[0], np.cumsum([c.num_frames for c in clips])]).astype(int)
     records = [
-        MotionClip(c.name, c.split, c.kind, int(first), c.num_frames) for c, first in zip(clips, firsts, strict=False)
+        MotionClip(c.name, c.split, c.kind, int(first), c.num_frames)
+        for c, first in zip(clips, firsts, strict=False)
     ]
     place = {c.name: record for c, record in zip(clips, records, strict=True)}
     train = [record for record in records if record.split == "train"]
@@ -172,7 +173,9 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--set", required=True, type=Path, help="training set folder")
     parser.add_argument("--speech", required=True, help="speech encoder folder or hub name")
-    parser.add_argument("--autoencoder", type=Path, help="autoencoder.safetensors; without it only speech is encoded")
+    parser.add_argument(
+        "--autoencoder", type=Path, help="autoencoder.safetensors; without it only speech is encoded"
+    )
     parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--edits", type=int, default=600, help="clips with quiet audio put in")
     parser.add_argument("--seed", type=int, default=0)

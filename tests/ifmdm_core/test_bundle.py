@@ -55,7 +55,9 @@ def test_a_changed_file_is_refused_with_both_digests(bundle, name):
     assert name in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "weights.pkl", "last.ckpt", "speech/optimizer.pth"])
+@pytest.mark.parametrize(
+    "name", ["model.pt", "pytorch_model.bin", "weights.pkl", "last.ckpt", "speech/optimizer.pth"]
+)
 def test_a_pickle_by_name_is_refused(bundle, name):
     (bundle / name).write_bytes(b"anything")
     with pytest.raises(BadInput, match="pickle"):

@@ -17,9 +17,8 @@ def run(sampler: str, steps: int, predict, config=CONFIG, low=-9.0, high=9.0, co
     fixed = (torch.arange(7) < context)[None, :, None].expand(2, -1, -1)
     bound = torch.ones(2, 1, 20)
     generators = [torch.Generator().manual_seed(i) for i in range(2)]
-    return denoise(
-        predict, noise, (bound * low, bound * high), fixed, torch.full_like(noise, clean), generators, sampler, steps, config
-    )  # fmt: skip
+    bounds, held = (bound * low, bound * high), torch.full_like(noise, clean)
+    return denoise(predict, noise, bounds, fixed, held, generators, sampler, steps, config)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

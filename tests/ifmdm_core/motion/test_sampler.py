@@ -24,7 +24,9 @@ def speech(frames: int, seed: int = 0) -> torch.Tensor:
 HINT = 0.3 * torch.rand(20, generator=torch.Generator().manual_seed(5)) - 0.15
 
 
-def whole(sampler: MotionSampler, frames: int, controls: RenderControls = FAST, seed: int = 0) -> torch.Tensor:
+def whole(
+    sampler: MotionSampler, frames: int, controls: RenderControls = FAST, seed: int = 0
+) -> torch.Tensor:
     return torch.cat(list(sampler.generate(speech(frames, seed), HINT, controls)))
 
 
@@ -38,7 +40,9 @@ def test_same_seed_same_bits_other_seed_other_motion(sampler, name):
     controls = RenderControls(steps=3, sampler=name, seed=7)
     first, second = whole(sampler, 50, controls), whole(sampler, 50, controls)
     assert torch.equal(first, second)
-    assert not torch.allclose(first, whole(sampler, 50, RenderControls(steps=3, sampler=name, seed=8)), atol=1e-2)
+    assert not torch.allclose(
+        first, whole(sampler, 50, RenderControls(steps=3, sampler=name, seed=8)), atol=1e-2
+    )
 
 
 def test_noise_depends_on_seed_and_window():
@@ -90,7 +94,9 @@ def test_a_window_is_the_same_whoever_computes_it(sampler):
         WindowRequest(features[start : second.last], HINT, 1, stream[start : second.first], FAST)
     )
     fused = blend(first[second.first :], again)
-    assert torch.allclose(fused[: second.finished - second.first], stream[second.first : second.finished], atol=1e-6)
+    assert torch.allclose(
+        fused[: second.finished - second.first], stream[second.first : second.finished], atol=1e-6
+    )
 
 
 def test_overlap_joins_windows(build_generator):
@@ -116,14 +122,18 @@ def test_guidance_one_is_the_conditional_branch(sampler, generator):
         assert torch.allclose(strong(z, t), full + 2 * (full - deaf) + (full - open_), atol=1e-4)
 
 
-@pytest.mark.parametrize(("pose", "expected"), [("hold", 0.0), (0.0, 0.0), (0.25, 0.25), ("evolve", 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("pose", "expected"), [("hold", 0.0), (0.0, 0.0), (0.25, 0.25), ("evolve", 1.0), (1.0, 1.0)]
+)
 def test_pose_moves_the_mean_from_hint_to_the_last_frame(sampler, generator, pose, expected):
     context = torch.full((6, 20), 0.5)
     mean, _ = sampler._statistics(HINT, context, 20, RenderControls(pose=pose))
     wanted = generator.to_z(torch.lerp(HINT, context[-1], expected)[None], HINT)[0]
     assert torch.allclose(mean, wanted, atol=1e-5)
     first, _ = sampler._statistics(HINT, context[:0], 20, RenderControls(pose=pose))
-    assert torch.allclose(first, generator.to_z(HINT[None], HINT)[0], atol=1e-5), "no window before: the portrait's"
+    assert torch.allclose(first, generator.to_z(HINT[None], HINT)[0], atol=1e-5), (
+        "no window before: the portrait's"
+    )
 
 
 def test_free_pose_and_open_intensity_drop_their_conditions(sampler):

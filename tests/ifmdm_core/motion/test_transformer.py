@@ -7,7 +7,9 @@ import torch
 from ifmdm_core.motion import Conditions, MotionConfig, MotionGenerator
 
 
-def conditions(batch: int, frames: int, valid: int | None = None, context: int = 0, seed: int = 1) -> Conditions:
+def conditions(
+    batch: int, frames: int, valid: int | None = None, context: int = 0, seed: int = 1
+) -> Conditions:
     g = torch.Generator().manual_seed(seed)
     frame = torch.arange(frames)[None].expand(batch, -1)
     yes = torch.ones(batch, dtype=torch.bool)

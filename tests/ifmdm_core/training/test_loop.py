@@ -51,16 +51,19 @@ def test_without_resume_starts_anew(tmp_path):
     loop, _, step = make_loop(tmp_path, 3)
     loop.run(step)
     again, _, _ = make_loop(tmp_path, 3, resume=False)
-    assert again.state.step == 0 and not checkpoints(tmp_path)
+    assert again.state.step == 0
+    assert not checkpoints(tmp_path)
 
 
 def test_clock_ends_the_run_and_the_log_tells(tmp_path):
     loop, _, step = make_loop(tmp_path, 10**9, log_steps=5)
     loop.minutes = 0.005
     state = loop.run(step)
-    assert 0 < state.step < 10**9 and state.fraction == 1.0
+    assert 0 < state.step < 10**9
+    assert state.fraction == 1.0
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == state.step and lines[0]["loss"] > 0
+    assert lines[-1]["step"] == state.step
+    assert lines[0]["loss"] > 0
     assert checkpoints(tmp_path)[-1].name == f"step-{state.step:08d}"
 
 
@@ -70,7 +73,7 @@ def test_a_call_budget_ends_the_call_not_the_training(tmp_path):
 
 
 def test_divergence_stops_without_a_checkpoint(tmp_path):
-    loop, model, _ = make_loop(tmp_path, 50, log_steps=1)
+    loop, _model, _ = make_loop(tmp_path, 50, log_steps=1)
     with pytest.raises(Diverged, match="step 1"):
         loop.run(lambda state: {"loss": torch.tensor(float("nan"))})
     assert not checkpoints(tmp_path)
@@ -97,16 +100,24 @@ def test_checkpoint_splits_large_tensors_and_keeps_types(tmp_path):
     state = {
         "big": torch.arange(1000, dtype=torch.float32).reshape(10, 100),
         "half": torch.ones(3, dtype=torch.bfloat16),
-        "nested": {0: {"step": torch.tensor(4.0), "lr": 0.1}, "betas": (0.9, 0.99), "list": [1, None, "x", True]},
+        "nested": {
+            0: {"step": torch.tensor(4.0), "lr": 0.1},
+            "betas": (0.9, 0.99),
+            "list": [1, None, "x", True],
+        },
         "empty": torch.zeros(0, 3),
     }
     save_state(tmp_path / "step-1", state, piece_bytes=1024)
     pieces = sorted((tmp_path / "step-1").glob("part-*"))
-    assert len(pieces) >= 4 and all(p.stat().st_size < 2048 for p in pieces)
+    assert len(pieces) >= 4
+    assert all(p.stat().st_size < 2048 for p in pieces)
     back = load_state(tmp_path / "step-1")
-    assert torch.equal(back["big"], state["big"]) and back["half"].dtype == torch.bfloat16
-    assert back["nested"]["betas"] == (0.9, 0.99) and back["nested"]["list"] == [1, None, "x", True]
-    assert back["nested"][0]["step"].shape == () and back["empty"].shape == (0, 3)
+    assert torch.equal(back["big"], state["big"])
+    assert back["half"].dtype == torch.bfloat16
+    assert back["nested"]["betas"] == (0.9, 0.99)
+    assert back["nested"]["list"] == [1, None, "x", True]
+    assert back["nested"][0]["step"].shape == ()
+    assert back["empty"].shape == (0, 3)
 
 
 def test_checkpoint_faults(tmp_path):
@@ -121,5 +132,7 @@ def test_checkpoint_faults(tmp_path):
 
 
 def test_sample_rng_depends_on_each_part():
-    draws = {tuple(sample_rng(*key).integers(0, 2**60, 2)) for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]}
+    draws = {
+        tuple(sample_rng(*key).integers(0, 2**60, 2)) for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    }
     assert len(draws) == 4
