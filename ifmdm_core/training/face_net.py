@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ifmdm_core.media.face_net import STRIDE, Detector, FaceNet, Landmarker, overlap, to_tensor
-from ifmdm_core.training.face_samples import FaceSamples, collect, mesh_sample, scene
+from ifmdm_core.training.face_samples import FaceSamples, close_up, collect, degraded, mesh_look, scene
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, sample_rng, set_lr, warmup_cosine
 
 EYES = (33, 263)  # outer corners: their distance is the unit of landmark errors
@@ -34,14 +34,18 @@ SMALLEST = 7.0  # pixels: faces smaller than this in the detector's input are ne
 class FaceNetTraining:
     """Sizes of the two trainings."""
 
-    detector_steps: int = 2000
+    detector_steps: int = 1200
     """Steps of the detector; the schedule ends there."""
-    landmarker_steps: int = 2400
+    landmarker_steps: int = 1500
     """Steps of the landmarker."""
-    detector_batch: int = 24
+    detector_batch: int = 20
     """Scenes per step."""
     landmarker_batch: int = 48
     """Close-ups per step."""
+    scenes: int = 4000
+    """Different scenes; each is composed once and looks different every time."""
+    close_ups: int = 8000
+    """Different close-ups."""
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
     seed: int = 0
@@ -107,27 +111,44 @@ def landmarker_loss(
     return {"loss": 10 * terms["mesh"] + 5 * terms["box"] + 0.5 * terms["face"], **terms}
 
 
-def detector_batch(samples: FaceSamples, config: FaceNetTraining, step: int) -> list[Tensor]:
-    """Pictures [B, 3, 160, 160] and the targets of `detector_loss`."""
-    rows = []
-    for index in range(config.detector_batch):
-        picture, boxes = scene(samples, sample_rng(config.seed, step, index))
-        targets = detector_targets(boxes, picture.shape[0] // STRIDE)
-        rows.append([to_tensor(picture), *map(torch.from_numpy, targets)])
-    return [torch.stack(column).float() for column in zip(*rows)]
+@dataclass
+class Batches:
+    """Batches of both trainings; composed pictures are kept, for composing costs more than a training step."""
 
+    samples: FaceSamples
+    config: FaceNetTraining
 
-def landmarker_batch(samples: FaceSamples, config: FaceNetTraining, step: int) -> list[Tensor]:
-    """Grey pictures [B, 1, 112, 112], meshes [B, 478, 2] and face flags [B]."""
-    rows = [
-        mesh_sample(samples, sample_rng(config.seed + 1, step, n)) for n in range(config.landmarker_batch)
-    ]
-    pictures = torch.from_numpy(np.stack([row[0] for row in rows]))[:, None].float() / 255
-    return [
-        pictures,
-        torch.from_numpy(np.stack([row[1] for row in rows])),
-        torch.tensor([float(r[2]) for r in rows]),
-    ]
+    def __post_init__(self) -> None:
+        self._scenes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._close_ups: dict[int, tuple[np.ndarray, np.ndarray, bool]] = {}
+
+    def detector(self, step: int) -> list[Tensor]:
+        """Pictures [B, 3, 160, 160] and the targets of `detector_loss`."""
+        rows = []
+        for index in range(self.config.detector_batch):
+            rng = sample_rng(self.config.seed, step, index)
+            key = int(rng.integers(self.config.scenes))
+            if key not in self._scenes:
+                self._scenes[key] = scene(self.samples, np.random.default_rng((self.config.seed, key)))
+            picture, boxes = self._scenes[key]
+            targets = detector_targets(boxes, picture.shape[0] // STRIDE)
+            rows.append([to_tensor(degraded(picture, rng)), *map(torch.from_numpy, targets)])
+        return [torch.stack(column).float() for column in zip(*rows)]
+
+    def landmarker(self, step: int) -> list[Tensor]:
+        """Grey pictures [B, 1, 112, 112], meshes [B, 478, 2] and face flags [B]."""
+        looks, meshes, flags = [], [], []
+        for index in range(self.config.landmarker_batch):
+            rng = sample_rng(self.config.seed + 1, step, index)
+            key = int(rng.integers(self.config.close_ups))
+            if key not in self._close_ups:
+                self._close_ups[key] = close_up(self.samples, np.random.default_rng((self.config.seed, key)))
+            patch, mesh, is_face = self._close_ups[key]
+            looks.append(mesh_look(patch, rng))
+            meshes.append(mesh)
+            flags.append(float(is_face))
+        pictures = torch.from_numpy(np.stack(looks))[:, None].float() / 255
+        return [pictures, torch.from_numpy(np.stack(meshes)), torch.tensor(flags)]
 
 
 def train(
@@ -139,15 +160,18 @@ def train(
 ) -> FaceNet:
     """Train both nets for their steps, or until `minutes` of this call are used; returns the averaged weights."""
     torch.manual_seed(config.seed)
-    detector, landmarker = Detector(), Landmarker()
+    # Channels last trains a third faster on a CPU.
+    detector = Detector().to(memory_format=torch.channels_last)
+    landmarker = Landmarker().to(memory_format=torch.channels_last)
+    batches = Batches(samples, config)
 
     def detect() -> dict[str, Tensor]:
-        picture, *targets = detector_batch(samples, config, detecting.state.step)
-        return {"loss": detector_loss(detector(picture), *targets)}
+        picture, *targets = batches.detector(detecting.state.step)
+        return {"loss": detector_loss(detector(_last(picture)), *targets)}
 
     def place() -> dict[str, Tensor]:
-        picture, points, is_face = landmarker_batch(samples, config, placing.state.step)
-        return landmarker_loss(*landmarker(picture), points, is_face)
+        picture, points, is_face = batches.landmarker(placing.state.step)
+        return landmarker_loss(*landmarker(_last(picture)), points, is_face)
 
     def loop(net: nn.Module, name: str, steps: int) -> TrainingLoop:
         adam = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=1e-2)
@@ -164,6 +188,10 @@ def train(
         training.modules["net"].load_state_dict(training.ema.shadow)
         training.modules["net"].eval()
     return FaceNet(detector, landmarker)
+
+
+def _last(picture: Tensor) -> Tensor:
+    return picture.contiguous(memory_format=torch.channels_last)
 
 
 def _step(

@@ -131,13 +131,17 @@ def _mean_shape(meshes: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return mean
 
 
-def mesh_sample(samples: FaceSamples, rng: Rng) -> tuple[Image, npt.NDArray[np.float32], bool]:
-    """One input of the landmarker: grey [112, 112], mesh [478, 2] in parts of the square, and whether it is a face."""
+def mesh_look(patch: Image, rng: Rng) -> Image:
+    """An input of the landmarker, grey [112, 112], from a close-up: its colours, light, blur and noise."""
+    return degraded(_grey(patch, rng), rng)[..., 0]
+
+
+def close_up(samples: FaceSamples, rng: Rng) -> tuple[Image, npt.NDArray[np.float32], bool]:
+    """A square [112, 112, 3], the mesh [478, 2] in parts of it, and whether it shows a face."""
     n = int(rng.integers(len(samples)))
     picture, mesh = samples.pictures[n], samples.meshes[n]
     if rng.random() < 0.2:
-        patch = _grey(_no_face(samples, rng, MESH_SIDE), rng)
-        return _degraded(patch, rng)[..., 0], np.zeros_like(mesh), False
+        return _no_face(samples, rng, MESH_SIDE), np.zeros_like(mesh), False
     low, high = mesh.min(0), mesh.max(0)
     face = float((high - low).max())
     centre = (low + high) / 2 + rng.uniform(-0.14, 0.14, 2) * face
@@ -150,11 +154,11 @@ def mesh_sample(samples: FaceSamples, rng: Rng) -> tuple[Image, npt.NDArray[np.f
         points = points[samples.mirror]
     if rng.random() < 0.25:
         _occlude(patch, samples, rng)
-    return _degraded(_grey(patch, rng), rng)[..., 0], points, True
+    return patch, points, True
 
 
 def scene(samples: FaceSamples, rng: Rng, side: int = DETECT_SIDE) -> tuple[Image, npt.NDArray[np.float32]]:
-    """One input of the detector: RGB [side, side, 3] with 0 to 4 faces, and their boxes [n, 4] (x, y, w, h)."""
+    """A composed picture [side, side, 3] with 0 to 4 faces, and their boxes [n, 4] (x, y, w, h)."""
     canvas = _no_face(samples, rng, side)
     boxes: list[npt.NDArray[np.float64]] = []
     for _ in range(int(rng.choice(5, p=[0.12, 0.55, 0.18, 0.1, 0.05]))):
@@ -188,7 +192,7 @@ def scene(samples: FaceSamples, rng: Rng, side: int = DETECT_SIDE) -> tuple[Imag
         boxes.append(box)
     if rng.random() < 0.2:
         _occlude(canvas, samples, rng, boxes)
-    return _degraded(canvas, rng), np.array(boxes, np.float32).reshape(-1, 4)
+    return canvas, np.array(boxes, np.float32).reshape(-1, 4)
 
 
 def _placement(
@@ -346,7 +350,7 @@ def _grey(image: Image, rng: Rng) -> Image:
     return np.asarray(cv2.transform(image, weights[None]), np.uint8)[..., None]
 
 
-def _degraded(image: Image, rng: Rng) -> Image:
+def degraded(image: Image, rng: Rng) -> Image:
     """Colour, light, blur, noise and compression as they come in the world; any [H, W, C]."""
     height, width, channels = image.shape
     if channels == 3 and rng.random() < 0.2:
