@@ -53,9 +53,15 @@ def window_generator(seed: int, index: int) -> torch.Generator:
 class MotionSampler:
     """Draws motion from a generator whose weights and statistics are loaded."""
 
-    def __init__(self, generator: MotionGenerator) -> None:
+    def __init__(self, generator: MotionGenerator, speaking_lips: float = 0.0) -> None:
+        """`speaking_lips` in [0, 1]: how far the mean's mouth opening goes from the portrait's to a speaker's.
+
+        The portrait's mouth is usually closed, a speaker's on average is not; a mean with closed lips would keep
+        them from opening. 0 is the paper's m^mu.
+        """
         self.generator = generator.eval()
         self.config = generator.config
+        self.speaking_lips = speaking_lips
 
     def generate(
         self,
@@ -191,6 +197,9 @@ class MotionSampler:
         pose = {"hold": 0.0, "evolve": 1.0, "free": 0.0}.get(str(controls.pose), controls.pose)
         last = context[-1] if len(context) else hint  # m^{N-1} of the window before
         mean = torch.lerp(hint, last, float(pose))  # [20] in m
+        if self.speaking_lips:
+            lack = model.lip_mean[0] - (model.lip_map[0] @ mean + model.lip_bias[0])
+            mean = (mean + self.speaking_lips * lack * model.lip_back[:, 0]).clamp(-LIMIT, LIMIT)
         strength = MEDIAN_INTENSITY if controls.intensity is None else controls.intensity
         std = model.median_sigma(length) * (strength / MEDIAN_INTENSITY)
         return model.to_z(mean[None], hint)[0], std / model.offset_std

@@ -120,7 +120,7 @@ class MotionTraining:
         torch.manual_seed(seed)
         self.model = MotionGenerator(config)
         if start is not None:
-            self.model.load_state_dict(read_weights(start)[0])
+            self.model.load_state_dict(read_weights(start)[0], strict=False)  # statistics are made anew
         fit_statistics(self.model, data)
         self.drawer = WindowDrawer(data, self.model, seed, augmentation)
         self.scales = LossScales.of(self.model, data)

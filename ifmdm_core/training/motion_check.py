@@ -44,18 +44,23 @@ def lip_check(
     most_clips: int = 64,
     frames: int = 45,
     split: str = "heldout",
+    closed: bool = True,
+    speaking_lips: float = 0.0,
+    kind: str | None = None,
 ) -> LipCheck:
     """Generates one window of up to `frames` per clip of a split and compares lip opening.
 
-    The hint is the clip's first frame; seeds differ by clip.
+    The hint is the clip's frame with the most closed mouth, as portraits have it (else its first); seeds differ by
+    clip. `kind` picks clips of one kind.
     """
     controls = controls or RenderControls()
-    clips = [c for c in data.of(split) if c.num_frames >= 25]
+    clips = [c for c in data.of(split) if c.num_frames >= 25 and kind in (None, c.kind)]
     clips = [clips[i] for i in np.linspace(0, len(clips) - 1, min(most_clips, len(clips))).astype(int)]
     if len(clips) < 2:
         raise ValueError(f"a lip check needs two clips of at least 25 frames in split {split!r}")
     device = next(model.parameters()).device
     lengths = [min(frames, c.num_frames) for c in clips]
+    hints = [c.first + (int(data.lips[c.rows, 0].argmin()) if closed else 0) for c in clips]
 
     def speech(clip_index: int, count: int) -> Tensor:
         clip = clips[clip_index]
@@ -66,12 +71,12 @@ def lip_check(
         requests = [
             WindowRequest(
                 speech=speech((i + shift) % len(clips), lengths[i]),
-                hint=torch.from_numpy(data.motion[clip.first]).to(device),
+                hint=torch.from_numpy(data.motion[hints[i]]).to(device),
                 controls=controls.model_copy(update={"seed": i}),
             )
             for i, clip in enumerate(clips)
         ]
-        sampler = MotionSampler(model)
+        sampler = MotionSampler(model, speaking_lips)
         return [m.cpu().numpy() for start in range(0, len(requests), 16)
                 for m in sampler.sample_windows(requests[start : start + 16])]  # fmt: skip
 
