@@ -59,6 +59,12 @@ class BundleRecord(BaseModel):
         None,
         description="lip opening (in spreads) beyond which a portrait counts as open-mouthed and starts closed",
     )
+    speaking_lips: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how far the mean's mouth opening goes from the portrait's to a speaker's",
+    )
     lineage: dict[str, str] = Field(default_factory=dict, description="data, feature digests, runs, steps")
     intended_use: str = ""
     licence: str = ""
@@ -175,6 +181,7 @@ def save_bundle(
     speech: str | Path,
     layers: tuple[int, ...] = (-1,),
     mouth_limit: float | None = None,
+    speaking_lips: float = 0.0,
     lineage: dict[str, str] | None = None,
     intended_use: str = "",
     licence: str = "",
@@ -213,6 +220,7 @@ def save_bundle(
         motion_encoder=learned.get("encoder", "unknown"),
         speech=reference,
         mouth_limit=mouth_limit,
+        speaking_lips=speaking_lips,
         lineage={**made, **learned, **(lineage or {})},
         intended_use=intended_use,
         licence=licence,

@@ -29,11 +29,9 @@ from ifmdm_core.motion.resample import resample_motion
 from ifmdm_core.portrait import Photo, Portrait, open_portrait
 from ifmdm_core.provenance import sha256_of, synthetic_tags
 from ifmdm_core.speech import SpeechEncoder
+from ifmdm_core.speech_source import MODEL_FPS, SpeechSource
 from ifmdm_core.video import Frames, Progress, Stopwatch, Video
 
-MODEL_FPS = 25
-SPEECH_BLOCK = 1000
-"""Frames of speech features computed at a time, after a first block of a quarter of it (so streams start early)."""
 LARGE_FRAME = 4_000_000
 """Bytes of an output frame from which frames are finished one by one."""
 
@@ -52,6 +50,7 @@ class TalkingHead:
         chunk: int | None = None,
         compile: bool = False,
         mouth_limit: float | None = None,
+        speaking_lips: float = 0.0,
         name: str = "unnamed",
         digest: str = "",
     ) -> None:
@@ -59,7 +58,7 @@ class TalkingHead:
         self.device, self.dtype = torch.device(device), dtype
         self.chunk = chunk or (25 if self.device.type == "cuda" else 8)
         self.mouth_limit, self.name, self.digest = mouth_limit, name, digest
-        self.motion_sampler = MotionSampler(motion.to(self.device))
+        self.motion_sampler = MotionSampler(motion.to(self.device), speaking_lips)
         self.speech_encoder = speech_encoder
         autoencoder = autoencoder.to(self.device).eval()
         # m^i comes from float32 weights whatever the precision of pictures, so motion does not depend on it.
@@ -99,6 +98,7 @@ class TalkingHead:
             dtype=dtype or default_dtype(device),
             compile=compile,
             mouth_limit=record.mouth_limit,
+            speaking_lips=record.speaking_lips,
             name=record.name,
             digest=bundle.digest,
         )
@@ -134,7 +134,7 @@ class TalkingHead:
 
         Spans must be asked for in rising order, as the motion sampler does; older features are forgotten.
         """
-        return _SpeechFeatures(self.speech_encoder, samples)
+        return SpeechSource(self.speech_encoder, samples)
 
     def motion(
         self,
@@ -256,36 +256,6 @@ class TalkingHead:
         weighted = model.lip_map * model.offset_std  # [L, 20]
         change = torch.linalg.pinv(weighted)[:, 0] * model.offset_std  # [20]
         return (hint - excess * change).clamp(-LIMIT, LIMIT)
-
-
-class _SpeechFeatures:
-    """Speech features computed in blocks; the last two blocks are kept."""
-
-    def __init__(self, encoder: SpeechEncoder, samples: NDArray[np.float32]) -> None:
-        self._encoder, self._samples = encoder, samples
-        self._blocks: dict[int, Tensor] = {}
-
-    def __call__(self, first: int, count: int) -> Tensor:
-        """[count, S] of frames [first, first + count)."""
-        parts = []
-        while count > 0:
-            start, stop = self._bounds(first)
-            if start not in self._blocks:
-                self._blocks = dict(list(self._blocks.items())[-1:])
-                self._blocks[start] = self._encoder.encode_span(self._samples, start, stop - start, MODEL_FPS)
-            take = min(count, stop - first)
-            parts.append(self._blocks[start][first - start : first - start + take])
-            first, count = first + take, count - take
-        return torch.cat(parts)
-
-    def _bounds(self, frame: int) -> tuple[int, int]:
-        """The block that holds a frame; none reaches further than a block's length beyond the audio."""
-        early = SPEECH_BLOCK // 4
-        start, length = (
-            (0, early) if frame < early else (frame - (frame - early) % SPEECH_BLOCK, SPEECH_BLOCK)
-        )
-        whole = -(-len(self._samples) * MODEL_FPS // 16_000) + 1
-        return start, max(frame + 1, min(start + length, whole))
 
 
 def rechunk(motion: Iterable[Tensor], size: int) -> Iterator[Tensor]:
