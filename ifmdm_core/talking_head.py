@@ -274,7 +274,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on GPUs and on CPUs that multiply in it; float32 elsewhere."""
     if device.type == "cuda":
         return torch.bfloat16
-    able = torch.cpu.get_capabilities()
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we take
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 

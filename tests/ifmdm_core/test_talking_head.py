@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput, NotFound
 from ifmdm_core.media.audio import Audio, audio_from_samples
+from ifmdm_core.motion import MotionConfig, MotionGenerator
 from ifmdm_core.speech_source import SpeechSource
 from ifmdm_core.talking_head import TalkingHead, _device, default_dtype, rechunk
 
@@ -130,13 +132,14 @@ def test_memory_does_not_grow_with_the_audio(head, photo):
         gc.collect()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
 
-    def run(seconds: float) -> None:
-        for _ in head.stream(photo, sound(seconds), RenderControls(**FAST)):
+    def run(audio: Audio) -> None:
+        for _ in head.stream(photo, audio, RenderControls(**FAST)):
             pass
 
-    run(10.0)
+    short, long = sound(10.0), sound(120.0)
+    run(short)
     before = peak()
-    run(120.0)
+    run(long)
     assert peak() - before < 40  # 3,000 frames of 64 x 64 would be 37 MB, their float tensors 147 MB
 
 
@@ -154,6 +157,24 @@ def test_an_open_mouth_starts_closed(head):
     assert torch.equal(closed._closed(gentle), gentle)
     closed.mouth_limit = None
     assert torch.equal(closed._closed(hint), hint)
+
+
+def test_the_paper_preset_renders_at_512(head, photo):
+    """Random weights, the speech encoder of the tiny bundle."""
+    torch.manual_seed(0)
+    paper = TalkingHead(
+        Autoencoder(AutoencoderConfig.preset("paper")).eval().requires_grad_(False),
+        MotionGenerator(MotionConfig.preset("paper", head.speech_encoder.dim)).requires_grad_(False),
+        head.speech_encoder,
+        chunk=1,
+    )
+    video = paper.render(photo, sound(0.1), RenderControls(**FAST))
+    frames = list(video)
+    assert len(frames) == 3
+    assert frames[0].shape == (512, 512, 3)
+    # Random motion weights stay at rest, and at rest the frame is the portrait.
+    portrait = paper.open_portrait(photo, RenderControls(**FAST))
+    assert np.abs(frames[0].astype(int) - portrait.crop).mean() < 1.5
 
 
 def test_rechunk_keeps_all_rows():
