@@ -42,12 +42,12 @@ def published(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises BadInput, Forbidden or Unavailable naming `path` where it cannot be written.
     """
     target = Path(path)
-    if target.is_dir():
-        raise BadInput(f"{target}: is a folder", fix="give the name of the output file")
-    if target.exists() and not target.is_file():
-        raise BadInput(f"{target}: is not a regular file", fix="give the name of the output file")
     temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
+        if target.is_dir():
+            raise BadInput(f"{target}: is a folder", fix="give the name of the output file")
+        if target.exists() and not target.is_file():
+            raise BadInput(f"{target}: is not a regular file", fix="give the name of the output file")
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise _unwritable(target, error) from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -73,10 +74,9 @@ def test_bytes_are_read_like_files(encode: Encode) -> None:
 )
 def test_frames_are_rounded_half_up_in_integers(samples: int, rate: int, fps: int) -> None:
     audio = Audio(np.zeros(0, np.float32), rate, samples, NativeAudio(Path("x"), rate, 1, samples))
-    assert audio.num_frames(fps) == (Fraction(samples * fps, rate) + Fraction(1, 2)).__floor__()
-    assert audio.num_frames(Fraction(30000, 1001)) == round(
-        Fraction(samples * 30000, rate * 1001) + Fraction(1, 10**12)
-    )
+    assert audio.num_frames(fps) == math.floor(Fraction(samples * fps, rate) + Fraction(1, 2))
+    exact = Fraction(samples * 30000, rate * 1001) + Fraction(1, 2)
+    assert audio.num_frames(Fraction(30000, 1001)) == math.floor(exact)
 
 
 def test_samples_given_as_arrays() -> None:

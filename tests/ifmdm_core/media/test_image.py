@@ -47,7 +47,8 @@ def test_exif_rotation(orientation: int) -> None:
     quarters[:48, :64] = (250, 0, 0)  # red above left
     stored = {
         1: quarters, 2: quarters[:, ::-1], 3: quarters[::-1, ::-1], 4: quarters[::-1],
-        5: quarters.transpose(1, 0, 2), 6: np.rot90(quarters), 7: quarters[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(quarters, -1),
+        5: quarters.transpose(1, 0, 2), 6: np.rot90(quarters),
+        7: quarters[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(quarters, -1),
     }[orientation]  # fmt: skip
     read = read_image(coded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif))
     np.testing.assert_array_equal(read, quarters)

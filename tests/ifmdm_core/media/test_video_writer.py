@@ -66,26 +66,36 @@ def test_odd_sizes_are_padded(tmp_path: Path) -> None:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (66, 72)
 
 
-def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> None:
+def write(path: Path, size: tuple[int, int], batches: list[np.ndarray], **options: object) -> None:
+    with VideoWriter(path, size, 25, **options) as video:
+        for batch in batches:
+            video.write(batch)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
     path = tmp_path / "v.mp4"
     path.write_bytes(b"old")
-    for failure in (RuntimeError, KeyboardInterrupt):
-        with pytest.raises(failure), VideoWriter(path, (64, 64), 25) as video:
+
+    def fail() -> None:
+        with VideoWriter(path, (64, 64), 25) as video:
             video.write(noise(5))
             raise failure
-        assert path.read_bytes() == b"old"
-        assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
+
+    with pytest.raises(failure):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
 
 
 def test_wrong_frames_are_our_fault(tmp_path: Path) -> None:
     for frames in (noise(1, 32, 64), noise(1).astype(np.float32)):
-        with (
-            pytest.raises(ValueError, match=r"\[n, 64, 64, 3\]"),
-            VideoWriter(tmp_path / "v.mp4", (64, 64), 25) as video,
-        ):
-            video.write(frames)
-    with pytest.raises(ValueError, match="no frames"), VideoWriter(tmp_path / "v.mp4", (64, 64), 25):
-        pass
+        with pytest.raises(ValueError, match=r"\[n, 64, 64, 3\]"):
+            write(tmp_path / "v.mp4", (64, 64), [frames])
+    with pytest.raises(ValueError, match="no frames"):
+        write(tmp_path / "v.mp4", (64, 64), [])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,19 +103,17 @@ def test_ffmpeg_that_dies_is_reported_and_does_not_block(tmp_path: Path) -> None
     audio = audio_from_samples(clicks(16000), 16000)
     audio.native.path.unlink()  # ffmpeg cannot open its second input
     with pytest.raises(IfmdmError, match=r"v\.mp4: ffmpeg could not write it \(.+\)"):
-        with VideoWriter(tmp_path / "v.mp4", (256, 256), 25, audio) as video:
-            for _ in range(50):
-                video.write(noise(8, 256, 256))
+        write(tmp_path / "v.mp4", (256, 256), [noise(8, 256, 256)] * 20, audio=audio)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_outputs(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no/v\.mp4: its folder does not exist; create it: mkdir -p"):
-        VideoWriter(tmp_path / "no" / "v.mp4", (64, 64), 25).__enter__()
+        write(tmp_path / "no" / "v.mp4", (64, 64), [])
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(BadInput, match=r"folder\.mp4: is a folder"):
-        VideoWriter(tmp_path / "folder.mp4", (64, 64), 25).__enter__()
+        write(tmp_path / "folder.mp4", (64, 64), [])
     with pytest.raises(BadInput, match=r"v\.gif: cannot write this kind of video; name it \.mp4"):
-        VideoWriter(tmp_path / "v.gif", (64, 64), 25)
-    with pytest.raises((Forbidden, BadInput), match="cannot be written|folder does not exist"):
-        VideoWriter("/proc/v.mp4", (64, 64), 25).__enter__()
+        write(tmp_path / "v.gif", (64, 64), [])
+    with pytest.raises((Forbidden, BadInput), match=r"cannot be written|folder does not exist"):
+        write(Path("/proc/v.mp4"), (64, 64), [])
