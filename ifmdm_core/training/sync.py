@@ -190,6 +190,32 @@ def train_sync(
     return SyncScorer.load(out)
 
 
+def cross_validate(
+    clips: Sequence[SyncClip],
+    work: str | Path,
+    folds: int = 3,
+    minutes: float | None = 4.0,
+    max_steps: int | None = None,
+    config: SyncTraining | None = None,
+) -> dict[str, list[int]]:
+    """Offsets of mixed clips by scorers that never saw their speakers: by clip name, one offset per span.
+
+    Each fold trains on everything but a part of the mixed clips' speakers. GRID and news always stay in.
+    """
+    from ifmdm_core.training.sync_gates import offsets_of
+
+    speakers = sorted({clip.speaker for clip in clips if clip.kind == "mixed"})
+    np.random.default_rng(0).shuffle(speakers)
+    found: dict[str, list[int]] = {}
+    for fold in range(folds):
+        out = set(speakers[fold::folds])
+        held = [clip for clip in clips if clip.kind == "mixed" and clip.speaker in out]
+        rest = [clip for clip in clips if clip.kind != "mixed" or clip.speaker not in out]
+        scorer = train_sync(rest, Path(work) / f"fold{fold}.safetensors", minutes, max_steps, config)
+        found.update({clip.name: offsets_of(scorer, clip) for clip in held if len(clip.mouths) >= 60})
+    return found
+
+
 def main() -> None:
     from ifmdm_core.training.sync_gates import report_gates
 

@@ -31,6 +31,9 @@ class GateReport:
     grid_clips: int
     people_clips: int
     people_spans: int
+    agree: Interval | None
+    """Spans of people's clips whose offset is within one frame of the median of the clip's other spans. A clip may
+    itself be out of sync, which counts as a miss in `people` but not here."""
     late_sound: Interval | None
     """Sound moved 5 frames late: how often the answer is +5 within one frame."""
     probes: dict[str, Interval]
@@ -58,6 +61,7 @@ class GateReport:
             line(f"GRID, {self.grid_clips} sentences", self.grid, f"needs {GRID_GATE:.2f}"),
             line(f"people, {self.people_clips} clips, {self.people_spans} spans", self.people,
                  f"needs {PEOPLE_GATE:.2f}"),
+            line("same offset in other spans", self.agree, ""),
             line("sound 5 frames late", self.late_sound, ""),
             *(line(f"probe: {name}", value, f"chance {CHANCE:.2f}") for name, value in self.probes.items()),
             f"valid: {'yes' if self.valid else 'no'}",
@@ -99,9 +103,31 @@ def report_gates(scorer: SyncScorer, clips: Sequence[SyncClip]) -> GateReport:
         grid_clips=len(grid),
         people_clips=len(people),
         people_spans=sum(len(spans(clip)) for clip in people),
+        agree=agreement([offsets_of(scorer, clip) for clip in people]),
         late_sound=accuracy(everyone, _late(5), 5),
         probes={name: value for name, value in probes.items() if value is not None},
     )
+
+
+def offsets_of(scorer: SyncScorer, clip: SyncClip) -> list[int]:
+    """The offset found in each span of a clip."""
+    return [sync_curve(scorer, mel, mouths).offset for mel, mouths in spans(clip)]
+
+
+def agreement(found: Sequence[Sequence[int]]) -> Interval | None:
+    """Share of spans that agree within one frame with the median of their clip's other spans; None without any.
+
+    Args:
+        found: offsets of the spans of each clip.
+    """
+    hits = []
+    for offsets in found:
+        if len(offsets) > 1:
+            others = [np.median([*offsets[:i], *offsets[i + 1 :]]) for i in range(len(offsets))]
+            hits.append((sum(abs(a - b) <= 1 for a, b in zip(offsets, others, strict=True)), len(offsets)))
+    if not hits:
+        return None
+    return bootstrap(lambda h, n: float(h.sum() / n.sum()), [h for h, _ in hits], [n for _, n in hits])
 
 
 _Change = Callable[[Array, Array, int], tuple[Array, Array] | None]

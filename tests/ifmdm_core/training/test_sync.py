@@ -6,7 +6,7 @@ import torch
 
 from ifmdm_core.errors import BadInput
 from ifmdm_core.metrics.sync import sync_curve
-from ifmdm_core.training.sync import SyncTrainer, SyncTraining, contrast, train_sync
+from ifmdm_core.training.sync import SyncTrainer, SyncTraining, contrast, cross_validate, train_sync
 from ifmdm_core.training.sync_data import (
     _MIRROR,
     SyncClip,
@@ -15,7 +15,7 @@ from ifmdm_core.training.sync_data import (
     roughen_pictures,
     roughen_points,
 )
-from ifmdm_core.training.sync_gates import CHANCE, report_gates, spans
+from ifmdm_core.training.sync_gates import CHANCE, agreement, report_gates, spans
 
 
 def talking(number: int, frames: int = 80, kind: str = "grid", speaker: str = "a") -> SyncClip:
@@ -99,9 +99,9 @@ def test_other_clips_count_for_the_same_speaker_only():
 
 def test_training_learns_offsets_and_resumes(tmp_path):
     clips = [talking(i) for i in range(24)]
-    config = SyncTraining(frames_per_batch=480, long_share=1.0)
-    train_sync(clips, tmp_path / "r.safetensors", None, 20, config)
-    scorer = train_sync(clips, tmp_path / "r.safetensors", None, 60, config)
+    config = SyncTraining(frames_per_batch=360, long_share=1.0)
+    train_sync(clips, tmp_path / "r.safetensors", None, 15, config)
+    scorer = train_sync(clips, tmp_path / "r.safetensors", None, 45, config)
     report = report_gates(scorer, [talking(100 + i) for i in range(6)])
     assert report.grid is not None
     assert report.grid.value >= 5 / 6
@@ -137,3 +137,18 @@ def test_spans_leave_room_to_search():
 def test_too_short_clips():
     with pytest.raises(BadInput, match="long enough"):
         SyncTrainer([talking(i, frames=20) for i in range(3)], SyncTraining())
+
+
+def test_agreement_forgives_a_clip_that_is_out_of_sync_as_a_whole():
+    assert agreement([[3, 3, 4], [0, 1]]).value == 1
+    assert agreement([[3, -7], [0, 0]]).value == 0.5
+    assert agreement([[2]]) is None
+
+
+def test_cross_validation_leaves_every_speaker_out_once(tmp_path):
+    clips = [talking(i, kind="mixed", speaker=f"s{i // 2}") for i in range(6)] + [talking(9), talking(10)]
+    found = cross_validate(
+        clips, tmp_path, folds=3, minutes=None, max_steps=1, config=SyncTraining(frames_per_batch=120)
+    )
+    assert sorted(found) == [str(i) for i in range(6)]
+    assert all(len(offsets) == 1 for offsets in found.values())
