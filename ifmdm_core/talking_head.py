@@ -66,7 +66,7 @@ class TalkingHead:
         self.autoencoder = autoencoder.set_precision(dtype)
         self._compiled = compile
         if compile:
-            autoencoder.generator = torch.compile(autoencoder.generator)
+            autoencoder.generator.compile()
         scheduler_for("dpm++", 2, motion.config)  # diffusers' import is slow; pay for it while loading
 
     @classmethod

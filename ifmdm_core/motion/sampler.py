@@ -24,7 +24,7 @@ from ifmdm_core.motion.windows import blend, plan_windows
 MEDIAN_INTENSITY = 0.3
 """The intensity at which motion is as strong as in the training set's median clip."""
 
-SpeechSource = Callable[[int, int], Tensor]
+SpeechSpans = Callable[[int, int], Tensor]
 """(first frame, number of frames) -> speech features [n, S]."""
 
 
@@ -65,7 +65,7 @@ class MotionSampler:
 
     def generate(
         self,
-        speech: Tensor | SpeechSource,
+        speech: Tensor | SpeechSpans,
         hint: Tensor,
         controls: RenderControls | None = None,
         num_frames: int | None = None,
@@ -77,14 +77,9 @@ class MotionSampler:
             hint: [20] or [1, 20], m^i.
         """
         controls = controls or RenderControls()
-        if isinstance(speech, Tensor):
-            features = speech
-            num_frames = len(features) if num_frames is None else num_frames
-
-            def source(first: int, count: int) -> Tensor:
-                return features[first : first + count]
-        else:
-            source = speech
+        source = _span_of(speech) if isinstance(speech, Tensor) else speech
+        if num_frames is None and isinstance(speech, Tensor):
+            num_frames = len(speech)
         if num_frames is None:
             raise BadInput("a speech function needs num_frames", fix="say how many frames the audio has")
         hint = hint.reshape(MOTION_DIM)
@@ -150,18 +145,16 @@ class MotionSampler:
     def _conditions(self, requests: Sequence[WindowRequest]) -> tuple[Conditions, Tensor, Tensor]:
         """Conditions of the batch, z of the context frames [B, N, 20], hints [B, 20]."""
         model = self.generator
-        where = {"device": model.offset_mean.device, "dtype": model.offset_mean.dtype}
+        like, device = model.offset_mean, model.offset_mean.device
         # Training never saw windows below min_window: the last speech frame is repeated up to it.
         lengths = [max(len(r.speech), self.config.min_window) for r in requests]
         longest = max(lengths)
         rows: dict[str, list[Tensor]] = {name: [] for name in ("speech", "clean", "mean", "std", "hint")}
         for request, length in zip(requests, lengths, strict=True):
-            speech = request.speech.to(**where)
+            speech = request.speech.to(like)
             speech = torch.cat([speech, speech[-1:].expand(length - len(speech), -1)])
-            hint = request.hint.to(**where).reshape(MOTION_DIM)
-            context = (
-                hint.new_zeros(0, MOTION_DIM) if request.context is None else request.context.to(**where)
-            )
+            hint = request.hint.to(like).reshape(MOTION_DIM)
+            context = hint.new_zeros(0, MOTION_DIM) if request.context is None else request.context.to(like)
             mean, std = self._statistics(hint, context, length - len(context), request.controls)
             rows["speech"].append(F.pad(speech, (0, 0, 0, longest - length)))
             rows["clean"].append(F.pad(model.to_z(context, hint), (0, 0, 0, longest - len(context))))
@@ -169,19 +162,19 @@ class MotionSampler:
             rows["std"].append(std)
             rows["hint"].append(hint)
         stacked = {name: torch.stack(values) for name, values in rows.items()}
-        frame = torch.arange(longest, device=where["device"])[None]  # [1, N]
+        frame = torch.arange(longest, device=device)[None]  # [1, N]
         held = [0 if r.context is None else len(r.context) for r in requests]
 
         def flags(values: list[bool]) -> Tensor:
-            return torch.tensor(values, device=where["device"])
+            return torch.tensor(values, device=device)
 
         given = Conditions(
             speech=stacked["speech"],
             mean=stacked["mean"],
             std=stacked["std"],
             hint=stacked["hint"],
-            valid=frame < torch.tensor(lengths, device=where["device"])[:, None],
-            context=frame < torch.tensor(held, device=where["device"])[:, None],
+            valid=frame < torch.tensor(lengths, device=device)[:, None],
+            context=frame < torch.tensor(held, device=device)[:, None],
             has_speech=flags([True] * len(requests)),
             has_mean=flags([r.controls.pose != "free" for r in requests]),
             has_std=flags([r.controls.intensity is not None for r in requests]),
@@ -239,3 +232,8 @@ class MotionSampler:
             return out
 
         return predict
+
+
+def _span_of(features: Tensor) -> SpeechSpans:
+    """Features [N, S] as a function of a span."""
+    return lambda first, count: features[first : first + count]

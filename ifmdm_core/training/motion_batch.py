@@ -126,7 +126,7 @@ class WindowDrawer:
         if rng.random() < a.amplitude:
             low, high = np.log(a.amplitude_range)
             factor, centre = np.exp(rng.uniform(low, high)), motion.mean(0)
-            motion = np.clip(centre + factor * (motion - centre), -LIMIT, LIMIT)
+            motion = np.clip(centre + factor * (motion - centre), -LIMIT, LIMIT).astype(np.float32)
             hint = np.clip(centre + factor * (hint - centre), -LIMIT, LIMIT)
         speech = speech + a.speech_noise * self.speech_std * rng.standard_normal(
             speech.shape, dtype=np.float32
