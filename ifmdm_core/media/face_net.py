@@ -24,8 +24,9 @@ POINTS = 478  # of the mesh
 STRIDE = 8  # pixels of the detector's input per cell of its map
 DETECT_SIDE = 160  # pixels: longer side of the smallest picture the detector looks at
 LEVELS = (160, 320, 480, 640)  # longer sides for ever smaller faces
-SMALL = 0.25  # of the picture's longer side: below it the finer levels are worth their time
-CANDIDATE, ACCEPT = 0.25, 0.5  # thresholds of the detector's map and of the final score
+CANDIDATE = 0.4  # least value of the detector's map
+ACCEPT = 0.9  # least face score of the landmarker
+AGREE = 0.45  # least overlap of the detector's box and the landmarker's
 MESH_SIDE = 112  # pixels: input of the landmarker
 MESH_SCALE = 1.6  # side of the landmarker's square over the longer side of the face box
 PASSES = 2  # the second one looks at a square placed by the first
@@ -127,17 +128,14 @@ class FaceNet:
         """Faces of image [H, W, 3] RGB uint8, any order, each once."""
         longest = max(image.shape[:2])
         faces: list[Face] = []
-        for level, side in enumerate(LEVELS):
+        for side in LEVELS:
             boxes = self.detect(image, side)
             for box in boxes[:MAX_CANDIDATES]:
-                if any(overlap(box, face.box) > 0.4 for face in faces):
-                    continue
                 face = self.refine(image, box)
-                if face.score >= ACCEPT and not any(overlap(face.box, other.box) > 0.3 for other in faces):
+                agreed = face.score >= ACCEPT and overlap(face.box, box) >= AGREE
+                if agreed and not any(overlap(face.box, other.box) > 0.3 for other in faces):
                     faces.append(face)
-            if level == 0 and any(max(face.box[2:]) >= SMALL * longest for face in faces):
-                break
-            if side >= longest:
+            if faces or side >= longest:  # finer levels see ever smaller faces, and ever more that are none
                 break
         return faces
 

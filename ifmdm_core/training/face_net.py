@@ -198,10 +198,11 @@ def _step(
     training: TrainingLoop, losses: Callable[[], Mapping[str, Tensor]], lr: float
 ) -> Callable[[LoopState], Mapping[str, Tensor]]:
     net, adam = training.modules["net"], training.optimizers["adam"]
+    warmup = max(1, (training.max_steps or 0) // 10)
     net.train()
 
     def step(state: LoopState) -> Mapping[str, Tensor]:
-        set_lr(adam, lr * warmup_cosine(state))
+        set_lr(adam, lr * warmup_cosine(state, warmup))
         terms = losses()
         adam.zero_grad(set_to_none=True)
         terms["loss"].backward()
