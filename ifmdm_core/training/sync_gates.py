@@ -162,7 +162,9 @@ def _probes(clips: Sequence[SyncClip]) -> dict[str, _Change]:
         return mel, np.repeat(mouths[len(mouths) // 2][None], len(mouths), 0)
 
     def masked(mel: Array, mouths: Array, number: int) -> tuple[Array, Array]:
-        return mel, np.full(mouths.shape, 128 if mouths.dtype == np.uint8 else 0, mouths.dtype)
+        grey = np.zeros_like(mouths)
+        grey += 128 if mouths.dtype == np.uint8 else 0
+        return mel, grey
 
     def envelope(mel: Array, mouths: Array, number: int) -> tuple[Array, Array]:
         noise = np.random.default_rng(number).standard_normal(mel.shape).astype(np.float32) * 0.6
