@@ -80,7 +80,7 @@ def evaluate(
         clips_folder: videos with sound of people that no training saw; the first folder level names their kind.
         landmarker: mediapipe face landmarker file (or a function that gives meshes); else the environment's
             IFMDM_FACE_LANDMARKER. Without one, every figure that needs landmarks reads "not available".
-        quick: few clips and seeds, about two minutes on a CPU; figures come with wide intervals.
+        quick: few clips and seeds; figures come with wide intervals.
         notice: told what is being done.
         effort: how much to measure, instead of what `quick` chooses.
 
