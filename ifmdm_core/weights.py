@@ -57,11 +57,11 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], d
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names and float16 values: the same for weights in memory and as stored."""
+    """sha256 over names and float16 values: the same for weights in memory and as stored, -0 being 0."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu()
-        value = value.half() if value.is_floating_point() else value
+        value = value.half() + 0.0 if value.is_floating_point() else value
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -52,3 +52,9 @@ def test_faults(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(BadInput, match="no configuration"):
         read_weights(tmp_path / "plain.safetensors")
+
+
+def test_minus_zero_is_zero_in_a_digest():
+    """Averaging weights can turn -0 into 0; the encoder is the same."""
+    assert tensor_digest({"a": torch.tensor([-0.0, 1.0])}) == tensor_digest({"a": torch.tensor([0.0, 1.0])})
+    assert tensor_digest({"a": torch.tensor([0.0, 1.0])}) != tensor_digest({"a": torch.tensor([0.0, 1.1])})
