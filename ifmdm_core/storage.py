@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ifmdm_core.errors import BadInput, Forbidden, IfmdmError, NotFound, Unavailable
 from ifmdm_core.uri import Uri, check_key
 
+LIST_PAGE = 1000
+"""Keys asked for in one listing request; the most S3 gives."""
 _TEMP_PREFIX = ".ifmdm-tmp-"
 
 
@@ -201,7 +203,9 @@ class S3Storage:
         _check_prefix(prefix)
         with _s3_errors(self._named(prefix)):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.root.bucket, Prefix=self._prefix + prefix
+                Bucket=self.root.bucket,
+                Prefix=self._prefix + prefix,
+                PaginationConfig={"PageSize": LIST_PAGE},
             )
             for page in pages:
                 for entry in page.get("Contents", ()):
