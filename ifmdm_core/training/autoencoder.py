@@ -57,7 +57,7 @@ STARTS = {
 """Phases whose weights a phase starts from; the last gives the motion encoder where there are two."""
 FLOW_GUIDE = {"flow": 10.0, "picture": 5.0, "finish": 2.0}
 """Weight of the mesh displacement."""
-PAINT_COST = {"picture": 0.0, "finish": 0.25}
+PAINT_COST = {"picture": 0.0, "finish": 0.6}
 """Weight of the mean absolute difference between the painted and the warped portrait."""
 
 
