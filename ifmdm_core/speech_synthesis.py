@@ -2,7 +2,7 @@
 
 Voiced sound is a sum of harmonics of f0 under a formant envelope, noise is shaped frame by frame (numpy only, no
 recursive filters). It is no voice anyone would listen to for pleasure; its use is that the time of every closure
-is known exactly, which no recording offers (model.md 4 and 7).
+is known exactly, which no recording offers.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ Exit codes: 0 done, 2 bad input, 3 not found, 4 forbidden, 5 conflict, 6 unsuppo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit the process with the code of the table in architecture.md, "Errors"."""
+    """Run the command line and exit the process with the exit code of docs/render.md."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("IFMDM_DEBUG"))
     given = [word for word in given if word != "--debug"]

@@ -73,7 +73,7 @@ def evaluate(
     notice: Notice | None = None,
     effort: Effort | None = None,
 ) -> EvaluationReport:
-    """Run all tables of model.md 7 that can be run here.
+    """Run all tables of docs/measuring.md that can be run here.
 
     Args:
         head: a loaded bundle.

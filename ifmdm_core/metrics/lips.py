@@ -1,4 +1,4 @@
-"""Lips over time: against the real video, against the audio, against silence (model.md 7, tables 1 to 5).
+"""Lips over time: against the real video, against the audio, against silence (docs/measuring.md, tables 1 to 5).
 
 A track is the gap between the inner lips per frame, in eye distances (`mouth.jaw_opening`), at 25 fps.
 """

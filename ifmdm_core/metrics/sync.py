@@ -1,4 +1,4 @@
-"""Scoring sync: which offset fits, how well sound and mouth belong together, and S against the real video (model.md 6).
+"""Scoring sync: which offset fits, how well sound and mouth belong together, and S against the real video.
 
 Offsets are in frames at 25 fps; positive means that the sound comes late.
 """

@@ -1,4 +1,4 @@
-"""The sync scorers' networks (model.md 6): sound and mouth windows of 11 frames in one space.
+"""The sync scorers' networks: sound and mouth windows of 11 frames in one space.
 
 Both towers are convolutions without padding, so an embedding sees its own window and nothing that tells where in
 the clip it is. R looks at lip points, P at grey mouth pictures; they share nothing.

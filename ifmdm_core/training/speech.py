@@ -1,4 +1,4 @@
-"""Trains the demo speech encoder (model.md 4): features that hold lips, from a few million parameters.
+"""Trains the demo speech encoder: features that hold lips, from a few million parameters.
 
     python -m ifmdm_core.training.speech TRAINING_SET OUT --minutes 28
 

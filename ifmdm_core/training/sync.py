@@ -1,4 +1,4 @@
-"""Trains the sync scorers R and P (model.md 6).
+"""Trains the sync scorers R and P.
 
     python -m ifmdm_core.training.sync TRAINING_SET OUT.safetensors --sees points --minutes 10
 

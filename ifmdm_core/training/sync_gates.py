@@ -1,4 +1,4 @@
-"""Is a sync scorer valid? Offsets it must find, and probes in which it must see nothing (model.md 6)."""
+"""Is a sync scorer valid? Offsets it must find, and probes in which it must see nothing."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from infra import cli
 
 @pytest.mark.parametrize(("preset", "most"), [("paper", 38.0), ("demo", 3.0)])
 def test_decoding_a_frame_stays_within_its_budget(preset: str, most: float) -> None:
-    """model.md 3, by torch's counter; fake tensors have shapes and no values, so nothing is computed."""
+    """By torch's counter; fake tensors have shapes and no values, so nothing is computed."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
