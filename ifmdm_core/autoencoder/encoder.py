@@ -101,8 +101,8 @@ class MotionEncoder(nn.Module):
         hidden = self.hidden(images)
         with torch.autocast(hidden.device.type, enabled=False):
             pose = torch.tanh(self.pose(hidden))  # [B, 6]
-        close = [self.closeups(images, pose, part).to(images.dtype) for part in (MOUTH, EYES)]
-        return torch.cat([pose, self.parts(*close, pose)], 1)
+        mouth, eyes = (self.closeups(images, pose, part).to(images.dtype) for part in (MOUTH, EYES))
+        return torch.cat([pose, self.parts(mouth, eyes, pose)], 1)
 
 
 class PartEncoder(nn.Module):

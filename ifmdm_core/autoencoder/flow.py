@@ -38,7 +38,8 @@ class FlowFields(nn.Module):
         self.last = NormalizedConv(width + 2, width)
         self.fields = nn.Conv2d(width, 2 * (config.pose_fields + config.expression_fields), 3, 1, 1)
         nn.init.normal_(self.fields.weight, std=1e-3)
-        nn.init.zeros_(self.fields.bias)
+        if self.fields.bias is not None:
+            nn.init.zeros_(self.fields.bias)
 
     def forward(self, features: list[Tensor], latent: Tensor) -> Tensor:
         """Fields float32 [B, 2 (pose + expression), s, s] in units of half a picture."""

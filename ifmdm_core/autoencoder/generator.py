@@ -47,9 +47,9 @@ class Generator(nn.Module):
         self.finest = nn.Conv2d(widths[-1] + 12, widths[-1], 3, 1, 1)
         self.paint = nn.Conv2d(widths[-1], 16, 3, 1, 1)
         nn.init.zeros_(self.paint.weight)
-        nn.init.zeros_(self.paint.bias)
-        with torch.no_grad():
-            self.paint.bias[12:] = MASK_BIAS
+        if self.paint.bias is not None:
+            nn.init.zeros_(self.paint.bias[:12])
+            nn.init.constant_(self.paint.bias[12:], MASK_BIAS)
 
     def forward(
         self, features: list[Tensor], image: Tensor, flow: Tensor, code: Tensor, offset: Tensor
@@ -60,7 +60,7 @@ class Generator(nn.Module):
         `offset` Q(m − m^i) [n, latent_dim]. Output = (1 − α) warped + α painted with painted = warped + residual.
         """
         dtype = features[0].dtype
-        modulation = self.code(torch.cat([code, offset], 1).to(self.code[0].weight.dtype))  # [n, latent_dim]
+        modulation = self.code(torch.cat([code, offset], 1).to(self.rise.weight.dtype))  # [n, latent_dim]
         x: Tensor | None = None
         for level, skip in zip(self.levels, self.skips, strict=True):
             if x is not None:

@@ -22,6 +22,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class PerceptualLoss(nn.Module):
     """L1 between VGG19 features at the first convolution of every block (Johnson et al. 2016), three scales."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: Path) -> None:
         """Raises BadInput when the file lacks a layer or has it in another shape."""
         super().__init__()

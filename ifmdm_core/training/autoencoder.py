@@ -89,7 +89,8 @@ class AutoencoderTraining:
             self.trained = nn.ModuleDict({"parts": nn.ModuleList(parts)})
         else:
             model.motion_encoder.requires_grad_(False)
-        decay, plain = [], []
+        decay: list[Tensor] = []
+        plain: list[Tensor] = []
         for name, parameter in self.trained.named_parameters():
             if not parameter.requires_grad:
                 continue

@@ -1,7 +1,7 @@
 """Puts what the trainings wrote together as a bundle, in half precision.
 
-    python -m ifmdm_core.training.make_bundle --autoencoder FINISH/autoencoder.safetensors
-        --motion STAGE2/motion.safetensors --speech SPEECH --data STAGE2/data --out BUNDLE --name demo
+python -m ifmdm_core.training.make_bundle --autoencoder FINISH/autoencoder.safetensors
+    --motion STAGE2/motion.safetensors --speech SPEECH --data STAGE2/data --out BUNDLE --name demo
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=Path, required=True, help=text)
     parser.add_argument("--name", default="demo")
     bundle = make_bundle(**vars(parser.parse_args()))
-    print(f"{bundle.folder}: {sum(f.stat().st_size for f in bundle.folder.rglob('*') if f.is_file()) / 1e6:.1f} MB")
+    print(
+        f"{bundle.folder}: {sum(f.stat().st_size for f in bundle.folder.rglob('*') if f.is_file()) / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

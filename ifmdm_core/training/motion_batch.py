@@ -127,7 +127,7 @@ class WindowDrawer:
             low, high = np.log(a.amplitude_range)
             factor, centre = np.exp(rng.uniform(low, high)), motion.mean(0)
             motion = np.clip(centre + factor * (motion - centre), -LIMIT, LIMIT).astype(np.float32)
-            hint = np.clip(centre + factor * (hint - centre), -LIMIT, LIMIT)
+            hint = np.clip(centre + factor * (hint - centre), -LIMIT, LIMIT).astype(np.float32)
         speech = speech + a.speech_noise * self.speech_std * rng.standard_normal(
             speech.shape, dtype=np.float32
         )

@@ -153,7 +153,7 @@ def _late(frames: int) -> _Change:
 def _probes(clips: Sequence[SyncClip]) -> dict[str, _Change]:
     def other_time(mel: Array, mouths: Array, number: int) -> tuple[Array, Array] | None:
         if len(mouths) - _AWAY < 2 * EDGE + WINDOW_FRAMES + 6:  # too short to go so far: another clip's mouth
-            other = np.asarray(clips[(number + 1) % len(clips)].mouths)
+            other: Array = np.asarray(clips[(number + 1) % len(clips)].mouths, np.float32)
             length = min(len(other), len(mouths))
             return mel[:, : MEL_PER_FRAME * length], other[:length]
         return mel[:, : -MEL_PER_FRAME * _AWAY], mouths[_AWAY:]
