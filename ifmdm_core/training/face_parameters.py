@@ -177,10 +177,7 @@ class FaceModel:
 
     def _expressions(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """De-posed lip [N, 3·], eye [N, 3·] coordinates and pose [N, 6]."""
-        stable = list(STABLE)
-        rotation, size, shift = align(landmarks[:, stable], self.reference[stable])
-        size = np.maximum(size, 1e-6)
-        local = np.einsum("nji,nkj->nki", rotation, landmarks - shift[:, None]) / size[:, None, None]
+        local, rotation, size, shift = self.locals(landmarks)
         pose = np.concatenate([euler(rotation), shift[:, :2], np.log(size)[:, None]], 1)
         lips = local[:, list(LIP_POINTS + JAW_POINTS)].reshape(len(local), -1)
         eyes = local[:, list(EYE_POINTS)].reshape(len(local), -1)
@@ -209,6 +206,7 @@ class FaceModel:
         """Meshes [N, 478, 3] without pose, and the rotation [N, 3, 3], size [N], shift [N, 3] taken out."""
         stable = list(STABLE)
         rotation, size, shift = align(landmarks[:, stable], self.reference[stable])
+        size = np.maximum(size, 1e-6)  # rows without a face are all zero
         local = np.einsum("nji,nkj->nki", rotation, landmarks - shift[:, None]) / size[:, None, None]
         return local, rotation, size, shift
 

@@ -128,9 +128,8 @@ class WindowDrawer:
             factor, centre = np.exp(rng.uniform(low, high)), motion.mean(0)
             motion = np.clip(centre + factor * (motion - centre), -LIMIT, LIMIT).astype(np.float32)
             hint = np.clip(centre + factor * (hint - centre), -LIMIT, LIMIT).astype(np.float32)
-        speech = speech + a.speech_noise * self.speech_std * rng.standard_normal(
-            speech.shape, dtype=np.float32
-        )
+        noise = rng.standard_normal(speech.shape, dtype=np.float32)
+        speech = (speech + a.speech_noise * self.speech_std * noise).astype(np.float32)
         held = config.context if rng.random() < a.context and length >= config.context + 8 else 0
         z = (motion - hint - self.offset_mean) / self.offset_std  # [n, 20]
         new = z[held:]
