@@ -246,16 +246,13 @@ class TalkingHead:
                 yield output
 
     def _closed(self, hint: Tensor) -> Tensor:
-        """The hint [20] with lips closed down to the mouth limit, by the lip map's pseudo-inverse."""
+        """The hint [20] with lips closed down to the mouth limit, by the smallest change of m."""
         if self.mouth_limit is None:
             return hint
         model = self.motion_sampler.generator
         opening = float(model.lip_map[0] @ hint + model.lip_bias[0])
         excess = max(0.0, opening - self.mouth_limit)
-        # The smallest change in units of natural variation that lowers the opening and leaves lip shape alone.
-        weighted = model.lip_map * model.offset_std  # [L, 20]
-        change = torch.linalg.pinv(weighted)[:, 0] * model.offset_std  # [20]
-        return (hint - excess * change).clamp(-LIMIT, LIMIT)
+        return (hint - excess * model.opening_step()).clamp(-LIMIT, LIMIT)
 
 
 def rechunk(motion: Iterable[Tensor], size: int) -> Iterator[Tensor]:

@@ -73,6 +73,7 @@ def denoise(
     sampler: str,
     steps: int,
     config: MotionConfig,
+    steer: Callable[[Tensor], Tensor] = lambda z: z,
 ) -> Tensor:
     """Runs one sampler from `noise` [B, N, 20] to clean z [B, N, 20].
 
@@ -81,6 +82,7 @@ def denoise(
         bounds: lowest and highest z, [B, 1, 20] each.
         fixed: [B, N, 1] bool, context frames; `clean` [B, N, 20] holds their z, put back before every step.
         generators: one per window, for samplers that add noise.
+        steer: changes each step's clean z [B, N, 20], before it is clamped.
     """
     scheduler = scheduler_for(sampler, steps, config)
     alphas = alphas_cumprod(config).to(noise)
@@ -90,7 +92,7 @@ def denoise(
         step = int(t)
         z = torch.where(fixed, clean, z)
         time = torch.full((len(z),), step, device=z.device)
-        start = clean_from(predict(z, time), z, alphas[time], config)
+        start = steer(clean_from(predict(z, time), z, alphas[time], config))
         start = torch.where(fixed, clean, start.maximum(low).minimum(high))
         extra = {} if sampler == "ddim" else {"generator": list(generators)}
         z = scheduler.step(start, step, z, **extra).prev_sample

@@ -24,6 +24,9 @@ from ifmdm_core.motion.windows import blend, plan_windows
 MEDIAN_INTENSITY = 0.3
 """The intensity at which motion is as strong as in the training set's median clip."""
 
+FADE = 8
+"""Frames over which a shift of the mean fades in after context."""
+
 SpeechSpans = Callable[[int, int], Tensor]
 """(first frame, number of frames) -> speech features [n, S]."""
 
@@ -127,6 +130,7 @@ class MotionSampler:
         z = denoise(
             self._guided(given, [r.controls for r in requests]), noise, (low, high), given.context[..., None],
             clean, generators, first.sampler, first.steps, self.config,
+            self._steered(given, [r.controls for r in requests]),
         )  # fmt: skip
         motion = model.to_motion(z, hint).clamp(-LIMIT, LIMIT)  # [B, N, 20]
         spans = [(0 if r.context is None else len(r.context), len(r.speech)) for r in requests]
@@ -187,15 +191,43 @@ class MotionSampler:
     ) -> tuple[Tensor, Tensor]:
         """m^mu and m^sigma in units of z, [20] each (zeros where the control leaves them open)."""
         model = self.generator
-        pose = {"hold": 0.0, "evolve": 1.0, "free": 0.0}.get(str(controls.pose), controls.pose)
         last = context[-1] if len(context) else hint  # m^{N-1} of the window before
-        mean = torch.lerp(hint, last, float(pose))  # [20] in m
+        mean = torch.lerp(hint, last, _pose_share(controls))  # [20] in m
         if self.speaking_lips:
             lack = model.lip_mean[0] - (model.lip_map[0] @ mean + model.lip_bias[0])
-            mean = (mean + self.speaking_lips * lack * model.lip_back[:, 0]).clamp(-LIMIT, LIMIT)
+            mean = (mean + self.speaking_lips * lack * model.opening_step()).clamp(-LIMIT, LIMIT)
         strength = MEDIAN_INTENSITY if controls.intensity is None else controls.intensity
         std = model.median_sigma(length) * (strength / MEDIAN_INTENSITY)
         return model.to_z(mean[None], hint)[0], std / model.offset_std
+
+    def _steered(self, given: Conditions, controls: Sequence[RenderControls]) -> Callable[[Tensor], Tensor]:
+        """Moves the mean of clean z [B, N, 20] over new frames to m^mu, wholly at "hold", not at all at "evolve".
+
+        The network alone follows m^mu loosely, and errors add up from window to window. Where m^mu follows the last
+        frame that is wanted (steering to it would random-walk out of the motion space). Mouth opening is left to the
+        speech: a portrait's mouth is closed, a speaker's on average is not. After context the shift fades in, so
+        that the border does not jump.
+        """
+        model = self.generator
+        new = given.valid & ~given.context  # [B, N]
+        place = new.cumsum(1)  # [B, N], 1 at the first new frame
+        ramp = (place / FADE).clamp(max=1.0)
+        weight = torch.where(given.context.any(1, keepdim=True), ramp, torch.ones_like(ramp)) * new  # [B, N]
+        count = new.sum(1, keepdim=True)  # [B, 1]
+        held = torch.tensor([1.0 - _pose_share(c) for c in controls], device=new.device)  # [B]
+        share = count / weight.sum(1, keepdim=True) * (held * given.has_mean)[:, None]  # [B, 1]
+        opening, back = (
+            model.lip_map[0] * model.offset_std,
+            model.opening_step() / model.offset_std,
+        )  # [20] each
+
+        def steer(z: Tensor) -> Tensor:
+            mean = (z * new[..., None]).sum(1) / count  # [B, 20]
+            shift = given.mean - mean
+            shift = (shift - (shift @ opening)[:, None] * back) * share  # [B, 20]
+            return z + weight[..., None] * shift[:, None]
+
+        return steer
 
     def _guided(
         self, given: Conditions, controls: Sequence[RenderControls]
@@ -237,3 +269,8 @@ class MotionSampler:
 def _span_of(features: Tensor) -> SpeechSpans:
     """Features [N, S] as a function of a span."""
     return lambda first, count: features[first : first + count]
+
+
+def _pose_share(controls: RenderControls) -> float:
+    """How far m^mu goes from m^i (0) to m^{N-1} (1); without meaning where pose is "free"."""
+    return float({"hold": 0.0, "evolve": 1.0, "free": 0.0}.get(str(controls.pose), controls.pose))

@@ -103,8 +103,8 @@ class MotionGenerator(nn.Module):
 
     The buffers are statistics of the training set, part of the weights: z = (m - m^i - offset_mean) / offset_std;
     `sigma` holds per dimension the median window's standard deviation of m by number of new frames (`lengths`);
-    `lip_map` and `lip_bias` map m to lip measurements in units of their spread, first row opening; `lip_back` is the
-    most plausible change of m for a change of lips, `lip_mean` what speaking lips measure on average.
+    `lip_map` and `lip_bias` map m to lip measurements in units of their spread, first row opening; `lip_mean` is what
+    speaking lips measure on average.
     """
 
     def __init__(self, config: MotionConfig) -> None:
@@ -142,7 +142,6 @@ class MotionGenerator(nn.Module):
         self.sigma: Tensor
         self.lip_map: Tensor
         self.lip_bias: Tensor
-        self.lip_back: Tensor
         self.lip_mean: Tensor
         self.register_buffer("offset_mean", torch.zeros(m))
         self.register_buffer("offset_std", torch.full((m,), 0.15))
@@ -154,7 +153,6 @@ class MotionGenerator(nn.Module):
         self.register_buffer("sigma", torch.full((7, m), 0.1))
         self.register_buffer("lip_map", torch.zeros(config.lip_dim, m))
         self.register_buffer("lip_bias", torch.zeros(config.lip_dim))
-        self.register_buffer("lip_back", torch.zeros(m, config.lip_dim))
         self.register_buffer("lip_mean", torch.zeros(config.lip_dim))
 
     def to_z(self, motion: Tensor, hint: Tensor) -> Tensor:
@@ -164,6 +162,11 @@ class MotionGenerator(nn.Module):
     def to_motion(self, z: Tensor, hint: Tensor) -> Tensor:
         """Inverse of `to_z`."""
         return z * self.offset_std + self.offset_mean + hint[..., None, :]
+
+    def opening_step(self) -> Tensor:
+        """[20]: the smallest change of m, in units of its variation, that opens the mouth by one unit."""
+        natural = self.lip_map[0] * self.offset_std  # [20], opening by z
+        return natural * self.offset_std / natural.square().sum().clamp(min=1e-12)
 
     def median_sigma(self, length: int) -> Tensor:
         """[20]: standard deviation of m in the training set's median window with `length` new frames."""

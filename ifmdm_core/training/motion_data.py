@@ -19,7 +19,6 @@ from safetensors.numpy import load_file, save_file
 
 from ifmdm_core.errors import NotFound
 from ifmdm_core.motion.transformer import MotionGenerator
-from ifmdm_core.training.silence import completion
 
 Array = NDArray[np.float32]
 
@@ -145,7 +144,6 @@ def fit_statistics(model: MotionGenerator, data: MotionSet) -> None:
         "sigma": sigma.clip(1e-4),
         "lip_map": data.lip_map,
         "lip_bias": data.lip_bias,
-        "lip_back": completion(data.lip_map, within.T @ within / len(within)),
         "lip_mean": motion.mean(0) @ data.lip_map.T + data.lip_bias,
     }
     for name, value in values.items():
