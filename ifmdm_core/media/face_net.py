@@ -24,8 +24,10 @@ POINTS = 478  # of the mesh
 STRIDE = 8  # pixels of the detector's input per cell of its map
 DETECT_SIDE = 160  # pixels: longer side of the smallest picture the detector looks at
 LEVELS = (160, 320, 480, 640)  # longer sides for ever smaller faces
-CANDIDATE = 0.4  # least value of the detector's map
-ACCEPT = 0.9  # least face score of the landmarker
+ENOUGH = 320  # where a face has been found, no finer level is looked at
+LARGEST = 80  # pixels: longer side of the box of a face that a finer level is trusted with
+CANDIDATE = 0.35  # least value of the detector's map
+ACCEPT = 0.95  # least face score of the landmarker
 AGREE = 0.45  # least overlap of the detector's box and the landmarker's
 MESH_SIDE = 112  # pixels: input of the landmarker
 MESH_SCALE = 1.6  # side of the landmarker's square over the longer side of the face box
@@ -65,9 +67,8 @@ class Detector(nn.Module):
         self.side16, self.side8 = nn.Conv2d(48, 48, 1), nn.Conv2d(40, 48, 1)
         self.smooth16, self.smooth8 = Residual(48, 48), Residual(48, 48)
         self.head = nn.Conv2d(48, 5, 1)
-        nn.init.constant_(self.head.bias, 0.0)
-        with torch.no_grad():
-            self.head.bias[0] = -4.0  # faces are rare among cells
+        with torch.no_grad():  # faces are rare among cells
+            self.head.bias = nn.Parameter(torch.tensor([-4.0, 0.0, 0.0, 0.0, 0.0]))
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.eighth(self.stem(2 * x - 1))  # [B, 40, H/8, W/8]
@@ -131,16 +132,21 @@ class FaceNet:
         for side in LEVELS:
             boxes = self.detect(image, side)
             for box in boxes[:MAX_CANDIDATES]:
+                if side > DETECT_SIDE and max(box[2:]) * side / longest > LARGEST:
+                    continue  # a coarser level sees it better
                 face = self.refine(image, box)
                 agreed = face.score >= ACCEPT and overlap(face.box, box) >= AGREE
-                if agreed and not any(overlap(face.box, other.box) > 0.3 for other in faces):
+                if agreed and not any(same_place(face.box, other.box) for other in faces):
                     faces.append(face)
-            if faces or side >= longest:  # finer levels see ever smaller faces, and ever more that are none
+            # Finer levels see ever smaller faces, and ever more that are none.
+            if side >= longest or (faces and side >= ENOUGH):
                 break
         return faces
 
     @torch.inference_mode()
-    def detect(self, image: Image, side: int) -> list[tuple[float, float, float, float]]:
+    def detect(
+        self, image: Image, side: int, threshold: float = CANDIDATE
+    ) -> list[tuple[float, float, float, float]]:
         """Candidate boxes (x, y, w, h) in pixels, best first, seen at `side` pixels for the longer side."""
         height, width = image.shape[:2]
         scale = side / max(height, width)
@@ -155,7 +161,7 @@ class FaceNet:
         grid = self.detector(to_tensor(padded)[None])[0]  # [5, rows, columns]
         heat = grid[0].sigmoid()
         peak = F.max_pool2d(heat[None], 3, 1, 1)[0] == heat
-        rows, columns = torch.where(peak & (heat > CANDIDATE))
+        rows, columns = torch.where(peak & (heat > threshold))
         values = grid[1:, rows, columns].double().numpy()  # [4, n]
         cx, cy = (columns.numpy() + 0.5 + values[0]) * STRIDE, (rows.numpy() + 0.5 + values[1]) * STRIDE
         bw, bh = np.exp(np.clip(values[2:], -2, 5)) * STRIDE
@@ -216,6 +222,13 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     shared = max(0.0, w) * max(0.0, h)
     return shared / (a[2] * a[3] + b[2] * b[3] - shared + 1e-9)
+
+
+def same_place(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether two boxes overlap by more than half of the smaller one: one face seen twice, or a part of it."""
+    w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0.0, w) * max(0.0, h) > 0.5 * min(a[2] * a[3], b[2] * b[3])
 
 
 def to_tensor(image: Image) -> Tensor:

@@ -89,7 +89,7 @@ class VideoWriter:
             pad = ((0, 0), (0, self._padded[1] - height), (0, self._padded[0] - width), (0, 0))
             batch = np.pad(batch, pad, mode="edge")
         try:
-            self._process.stdin.write(memoryview(np.ascontiguousarray(batch)).cast("B"))
+            self._process.stdin.write(np.ascontiguousarray(batch).data)
         except BrokenPipeError as error:
             self._process.wait()
             self._drain.join(timeout=5)

@@ -24,6 +24,8 @@ FACE = 128  # pixels: longer side of the face box in a collected picture, at mos
 MARGIN = 3.4  # side of the collected square over the face's
 PER_KIND = {"portraits": 1, "mixed": 12, "grid": 1, "news": 1, "clips": 12}  # frames taken of one source
 
+MISTAKE_SCALE = 3.2
+
 Image = npt.NDArray[np.uint8]
 Rng = np.random.Generator
 
@@ -39,6 +41,10 @@ class FaceSamples:
     mirror: npt.NDArray[np.int64]
     """[478]: the point that takes each point's place in a mirrored face."""
     names: list[str] = field(default_factory=list)
+    mistakes: list[Image] = field(default_factory=list)
+    """Squares [S, S, 3] around what an earlier net took for a face; their middle fills one MISTAKE_SCALE-th."""
+    free: int = 0
+    """So many of `mistakes`, the first, show nothing of a face."""
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -64,7 +70,7 @@ class FaceSamples:
         with np.load(path, allow_pickle=False) as stored:
             jpeg, offsets = stored["jpeg"], stored["offsets"]
             pictures = [
-                np.ascontiguousarray(cv2.imdecode(jpeg[a:b], cv2.IMREAD_COLOR)[..., ::-1])
+                cv2.cvtColor(np.asarray(cv2.imdecode(jpeg[a:b], cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
                 for a, b in itertools.pairwise(offsets)
             ]
             return cls(pictures, stored["meshes"], stored["mirror"], [str(name) for name in stored["names"]])
@@ -140,7 +146,7 @@ def close_up(samples: FaceSamples, rng: Rng) -> tuple[Image, npt.NDArray[np.floa
     """A square [112, 112, 3], the mesh [478, 2] in parts of it, and whether it shows a face."""
     n = int(rng.integers(len(samples)))
     picture, mesh = samples.pictures[n], samples.meshes[n]
-    if rng.random() < 0.2:
+    if rng.random() < (0.35 if samples.mistakes else 0.2):
         return _no_face(samples, rng, MESH_SIDE), np.zeros_like(mesh), False
     low, high = mesh.min(0), mesh.max(0)
     face = float((high - low).max())
@@ -243,6 +249,8 @@ def _mask(
 
 def _no_face(samples: FaceSamples, rng: Rng, size: int) -> Image:
     """A picture [size, size, 3] without a face: drawn, shuffled, smeared, or cut beside a face."""
+    if (samples.free or (samples.mistakes and size == MESH_SIDE)) and rng.random() < 0.6:
+        return _mistake(samples, rng, size)
     kind = rng.random()
     n = int(rng.integers(len(samples)))
     picture, mesh = samples.pictures[n], samples.meshes[n]
@@ -265,6 +273,24 @@ def _no_face(samples: FaceSamples, rng: Rng, size: int) -> Image:
         smeared = cv2.resize(picture, (few, few), interpolation=cv2.INTER_AREA)
         return np.asarray(cv2.resize(smeared, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
     return _drawn(rng, size)
+
+
+def _mistake(samples: FaceSamples, rng: Rng, size: int) -> Image:
+    """What an earlier net took for a face: as the landmarker's close-up, or somewhere in the detector's picture."""
+    patch = samples.mistakes[int(rng.integers(len(samples.mistakes) if size == MESH_SIDE else samples.free))]
+    whole = patch.shape[0]
+    if size == MESH_SIDE:
+        side = whole * MESH_SCALE / MISTAKE_SCALE * float(np.exp(rng.uniform(-0.25, 0.3)))
+        x, y = (whole - side) / 2 + rng.uniform(-0.05, 0.05, 2) * whole
+    else:
+        side = whole * rng.uniform(0.5, 1.0)
+        x, y = rng.uniform(0, whole - side, 2)
+    part = patch[max(0, int(y)) : int(y + side), max(0, int(x)) : int(x + side)]
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    return np.asarray(
+        cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def _beside(picture: Image, mesh: npt.NDArray, rng: Rng, size: int) -> Image:
