@@ -136,6 +136,43 @@ def test_pose_moves_the_mean_from_hint_to_the_last_frame(sampler, generator, pos
     )
 
 
+def window_means(generator, pose: object, context: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of z over the new frames of a window, and the mean that was asked for."""
+    held = torch.full((6, 20), 0.2) if context else None
+    request = WindowRequest(speech(30), HINT, 0, held, RenderControls(steps=4, pose=pose))
+    sampler = MotionSampler(generator)
+    motion = sampler.sample_window(request)
+    wanted, _ = sampler._statistics(HINT, HINT[None, :][:0] if held is None else held, 24, request.controls)
+    return generator.to_z(motion, HINT).mean(0), wanted
+
+
+@pytest.mark.parametrize("context", [False, True])
+def test_a_held_pose_is_held_whatever_the_network_wants(generator, context):
+    mean, wanted = window_means(generator, "hold", context)
+    assert torch.allclose(mean, wanted, atol=0.02)
+    evolving, target = window_means(generator, "evolve", context)
+    assert not torch.allclose(evolving, target, atol=0.2), "an evolving pose is the network's own"
+
+
+def test_holding_a_pose_leaves_the_mouth_opening_alone(build_generator):
+    model = build_generator()
+    model.lip_map[0, 7] = 10.0
+    mean, wanted = window_means(model, "hold", False)
+    others = [d for d in range(20) if d != 7]
+    assert torch.allclose(mean[others], wanted[others], atol=0.02)
+    assert (mean[7] - wanted[7]).abs() > 0.1
+
+
+def test_speaking_lips_open_the_mean_and_move_nothing_else(build_generator):
+    model = build_generator()
+    model.lip_map[0, 7], model.lip_mean[0] = 10.0, 3.0
+    plain, _ = MotionSampler(model)._statistics(HINT, HINT[None][:0], 20, FAST)
+    open_, _ = MotionSampler(model, speaking_lips=1.0)._statistics(HINT, HINT[None][:0], 20, FAST)
+    mean = model.to_motion(open_[None], HINT)[0]
+    assert torch.allclose(10.0 * mean[7], torch.tensor(3.0), atol=1e-3)
+    assert torch.allclose(open_[8:], plain[8:])
+
+
 def test_free_pose_and_open_intensity_drop_their_conditions(sampler):
     made, _, _ = sampler._conditions(
         [replace(requests()[0], controls=RenderControls(pose="free", intensity=None)), requests()[0]]
