@@ -118,8 +118,10 @@ def pack(
 ) -> int:
     """Write a pack; returns its size in bytes.
 
-    Raises BadInput when it, or it and the repository together, come out over the limit.
+    Pictures get what labels leave of the limit: of a pack, or of a pack and the repository it travels with. Raises
+    BadInput when that is too little.
     """
+    room = MAX_PACK if repository is None else min(MAX_PACK, MAX_CARRIED - tracked_size(repository))
     data = TrainingSet(source)
     clips = choose_clips(data.clips, frames)
     rows = np.concatenate([np.arange(c.first, c.first + c.num_frames) for c in clips])
@@ -140,19 +142,13 @@ def pack(
     ]
     (out / "index.json").write_text(json.dumps({"clips": listing}))
     used = sum((out / name).stat().st_size for name in ("labels.npz", "face_model.npz", "index.json"))
-    if used < 0.9 * MAX_PACK:
-        _encode(data, rows, out / "frames.mp4", bytes_left=int(0.97 * (MAX_PACK - used)))
+    if used < 0.9 * room:
+        _encode(data, rows, out / "frames.mp4", bytes_left=int(0.97 * (room - used)))
         used += (out / "frames.mp4").stat().st_size
     size = used
-    if size > MAX_PACK or not (out / "frames.mp4").exists():
+    if size > room or not (out / "frames.mp4").exists():
         raise BadInput(
-            f"the pack takes {size / 1e6:.1f} of {MAX_PACK / 1e6:.1f} MB and leaves pictures too little room",
-            fix="pack fewer --frames",
-        )
-    whole = size + (tracked_size(repository) if repository else 0)
-    if whole > MAX_CARRIED:
-        raise BadInput(
-            f"repository and pack take {whole / 2**20:.1f} MiB, over {MAX_CARRIED / 2**20:.0f} MiB",
+            f"the pack takes {size / 1e6:.1f} of {room / 1e6:.1f} MB and leaves pictures too little room",
             fix="pack fewer --frames",
         )
     return size

@@ -87,3 +87,14 @@ def test_too_large_a_whole_is_refused(training_folder, packed, tmp_path, monkeyp
     monkeypatch.setattr(packing, "MAX_PACK", 100_000)
     with pytest.raises(BadInput, match="pack fewer --frames"):
         packing.pack(training_folder, packed[0] / "speech", tmp_path / "pack")
+
+
+def test_a_large_repository_leaves_less_room(training_folder, packed, tmp_path):
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=repository, check=True)
+    (repository / "weights").write_bytes(bytes(packing.MAX_CARRIED - 400_000))
+    subprocess.run(["git", "add", "weights"], cwd=repository, check=True)
+    assert packing.tracked_size(repository) == packing.MAX_CARRIED - 400_000
+    with pytest.raises(BadInput, match=r"of 0\.4 MB"):
+        packing.pack(training_folder, packed[0] / "speech", tmp_path / "pack", repository=repository)
