@@ -7,7 +7,8 @@ Both are plain convolution nets, together about half a million parameters, train
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ifmdm_core.media.face import Face
+from ifmdm_core.media.face import Box, Face
 
 POINTS = 478  # of the mesh
 STRIDE = 8  # pixels of the detector's input per cell of its map
@@ -26,8 +27,9 @@ DETECT_SIDE = 160  # pixels: longer side of the smallest picture the detector lo
 LEVELS = (160, 320, 480, 640)  # longer sides for ever smaller faces
 ENOUGH = 320  # where a face has been found, no finer level is looked at
 LARGEST = 80  # pixels: longer side of the box of a face that a finer level is trusted with
-CANDIDATE = 0.35  # least value of the detector's map
-ACCEPT = 0.975  # least face score of the landmarker
+CANDIDATE = 0.2  # least value of the detector's map
+ACCEPT = 0.985  # least score of a face, of both nets together
+TRUST = 1.5  # weight of the detector's logit in that score, the landmarker's being 1
 AGREE = 0.45  # least overlap of the detector's box and the landmarker's
 MESH_SIDE = 112  # pixels: input of the landmarker
 MESH_SCALE = 1.6  # side of the landmarker's square over the longer side of the face box
@@ -130,11 +132,11 @@ class FaceNet:
         longest = max(image.shape[:2])
         faces: list[Face] = []
         for side in LEVELS:
-            boxes = self.detect(image, side)
-            for box in boxes[:MAX_CANDIDATES]:
+            for box, heat in self.detect(image, side)[:MAX_CANDIDATES]:
                 if side > DETECT_SIDE and max(box[2:]) * side / longest > LARGEST:
                     continue  # a coarser level sees it better
                 face = self.refine(image, box)
+                face = replace(face, score=together(face.score, heat))
                 agreed = face.score >= ACCEPT and overlap(face.box, box) >= AGREE
                 if agreed and not any(same_place(face.box, other.box) for other in faces):
                     faces.append(face)
@@ -144,10 +146,10 @@ class FaceNet:
         return faces
 
     @torch.inference_mode()
-    def detect(
-        self, image: Image, side: int, threshold: float = CANDIDATE
-    ) -> list[tuple[float, float, float, float]]:
-        """Candidate boxes (x, y, w, h) in pixels, best first, seen at `side` pixels for the longer side."""
+    def detect(self, image: Image, side: int, threshold: float = CANDIDATE) -> list[tuple[Box, float]]:
+        """Candidates, best first, seen at `side` pixels for the longer side: box (x, y, w, h) in pixels and the
+        value of the map.
+        """
         height, width = image.shape[:2]
         scale = side / max(height, width)
         small = cv2.resize(
@@ -167,15 +169,15 @@ class FaceNet:
         bw, bh = np.exp(np.clip(values[2:], -2, 5)) * STRIDE
         scores = heat[rows, columns].numpy()
         boxes = np.stack([cx - bw / 2, cy - bh / 2, bw, bh], 1) * (max(height, width) / side)
-        kept: list[tuple[float, float, float, float]] = []
-        for n in np.argsort(-scores):
-            box = tuple(float(v) for v in boxes[n])
-            if not any(overlap(box, other) > 0.4 for other in kept):
-                kept.append(box)  # type: ignore[arg-type]
+        kept: list[tuple[Box, float]] = []
+        for n in np.argsort(-scores).tolist():
+            x, y, w, h = boxes[n].tolist()
+            if not any(overlap((x, y, w, h), other) > 0.4 for other, _ in kept):
+                kept.append(((x, y, w, h), float(scores[n])))
         return kept
 
     @torch.inference_mode()
-    def refine(self, image: Image, box: tuple[float, float, float, float]) -> Face:
+    def refine(self, image: Image, box: Box) -> Face:
         """The mesh, its box and the face score, looking closer at a box (x, y, w, h) in pixels."""
         score = 0.0
         for _ in range(PASSES):
@@ -222,6 +224,12 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     shared = max(0.0, w) * max(0.0, h)
     return shared / (a[2] * a[3] + b[2] * b[3] - shared + 1e-9)
+
+
+def together(score: float, heat: float) -> float:
+    """One probability from the landmarker's face score and the detector's map value: each alone believes in hands."""
+    logit = [math.log(max(p, 1e-6) / max(1 - p, 1e-6)) for p in (score, heat)]
+    return 1 / (1 + math.exp(-logit[0] - TRUST * logit[1]))
 
 
 def same_place(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

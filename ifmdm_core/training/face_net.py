@@ -260,7 +260,7 @@ def mine(net: FaceNet, samples: FaceSamples, config: FaceNetTraining) -> dict[st
         low, high = mesh.min(0), mesh.max(0)
         truth = (*low.tolist(), *(high - low).tolist())
         for side in LEVELS[:3]:
-            for box in net.detect(picture, side, threshold=0.2)[:8]:
+            for box, _ in net.detect(picture, side)[:8]:
                 face = net.refine(picture, box)
                 if max(overlap(face.box, truth), overlap(box, truth)) > 0.05:
                     continue
