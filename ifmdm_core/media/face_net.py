@@ -26,6 +26,7 @@ STRIDE = 8  # pixels of the detector's input per cell of its map
 DETECT_SIDE = 160  # pixels: longer side of the smallest picture the detector looks at
 LEVELS = (160, 320, 480, 640)  # longer sides for ever smaller faces
 ENOUGH = 320  # where a face has been found, no finer level is looked at
+SMALLEST = 24  # pixels of the picture: longer side of the box of a face worth finding
 LARGEST = 80  # pixels: longer side of the box of a face that a finer level is trusted with
 CANDIDATE = 0.2  # least value of the detector's map
 ACCEPT = 0.985  # least score of a face, of both nets together
@@ -133,8 +134,10 @@ class FaceNet:
         faces: list[Face] = []
         for side in LEVELS:
             for box, heat in self.detect(image, side)[:MAX_CANDIDATES]:
-                if side > DETECT_SIDE and max(box[2:]) * side / longest > LARGEST:
-                    continue  # a coarser level sees it better
+                if max(box[2:]) < SMALLEST or (
+                    side > DETECT_SIDE and max(box[2:]) * side / longest > LARGEST
+                ):
+                    continue  # too small to be of use, or a coarser level sees it better
                 face = self.refine(image, box)
                 face = replace(face, score=together(face.score, heat))
                 agreed = face.score >= ACCEPT and overlap(face.box, box) >= AGREE
