@@ -203,7 +203,8 @@ def train(
         return net
     mistakes = work / "mistakes.npz"
     if not (resume and mistakes.is_file()):
-        np.savez(mistakes, **mine(net, samples, config))
+        found, free = mine(net, samples, config)
+        np.savez(mistakes, mistakes=found, free=free)
     with np.load(mistakes, allow_pickle=False) as stored:
         samples = replace(samples, mistakes=list(stored["mistakes"]), free=int(stored["free"]))
     config = replace(config, seed=config.seed + 1000, lr=0.5 * config.lr)
@@ -248,9 +249,9 @@ def _round(
     return all(finished)
 
 
-def mine(net: FaceNet, samples: FaceSamples, config: FaceNetTraining) -> dict[str, np.ndarray]:
-    """Squares around things that are no face and that the net half believes in: "mistakes" [n, 160, 160, 3], of
-    which the first "free" show nothing of the picture's real face.
+def mine(net: FaceNet, samples: FaceSamples, config: FaceNetTraining) -> tuple[np.ndarray, int]:
+    """Squares around things that are no face and that the net half believes in [n, 160, 160, 3], and how many, the
+    first, show nothing of the picture's real face.
     """
     free: list[np.ndarray] = []
     beside: list[np.ndarray] = []
@@ -270,7 +271,7 @@ def mine(net: FaceNet, samples: FaceSamples, config: FaceNetTraining) -> dict[st
                 apart = x + wide < low[0] or x > high[0] or y + wide < low[1] or y > high[1]
                 (free if apart else beside).append(patch)
     found = np.array(free + beside, np.uint8).reshape(-1, DETECT_SIDE, DETECT_SIDE, 3)
-    return {"mistakes": found, "free": np.array(len(free))}
+    return found, len(free)
 
 
 def _last(picture: Tensor) -> Tensor:
