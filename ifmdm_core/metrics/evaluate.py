@@ -61,7 +61,7 @@ class Effort:
     silence_s: float = 3.0
 
 
-FULL = {"clips": 13, "grid": 6, "news": 6}
+FULL = Effort({"clips": 13, "grid": 6, "news": 6}, clip_s=4.0, sounds=5, seeds=5)
 QUICK = Effort({"clips": 4, "grid": 3, "news": 3}, clip_s=3.0, sounds=3, seeds=2, pairs=4, portraits=2)
 
 
