@@ -182,7 +182,7 @@ def choose_face(
     if spec == "auto":
         face, note = faces[0], ""
         if len(faces) > 1:
-            note = f"{name}: {len(faces)} faces found, using the largest; --face 1 takes the next one"
+            note = f"{len(faces)} faces found, using the largest; --face 1 takes the next one"
         return Choice(crop_square(face.box), face, note)
     if isinstance(spec, str) or not 0 <= spec < len(faces):
         found = f"0 to {len(faces) - 1}" if len(faces) > 1 else "0"
