@@ -131,7 +131,7 @@ class VideoWriter:
         if self.audio is not None:
             native = self.audio.native
             streams.append(
-                ffmpeg.input(str(native.path), format="s16le", ar=native.rate, ac=native.channels).audio
+                ffmpeg.input(f"file:{native.path}", format="s16le", ar=native.rate, ac=native.channels).audio
             )
             aac_rate = native.rate if native.rate in AAC_RATES else 48_000
             options |= {"c:a": "aac", "b:a": f"{96 * native.channels}k", "ar": aac_rate}
@@ -139,7 +139,7 @@ class VideoWriter:
         if self.path.suffix.lower() != ".mkv":
             options["movflags"] = flags
         tags = {f"metadata:g:{n}": f"{key}={value}" for n, (key, value) in enumerate(self.metadata.items())}
-        command = ffmpeg.output(*streams, str(temporary), **options, **tags).global_args(
+        command = ffmpeg.output(*streams, f"file:{temporary}", **options, **tags).global_args(
             "-hide_banner", "-nostats", "-loglevel", "error", "-y"
         )
         try:

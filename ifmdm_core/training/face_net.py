@@ -46,6 +46,7 @@ from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, sample_rng, s
 EYES = (33, 263)  # outer corners: their distance is the unit of landmark errors
 LIPS = (0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181, 185, 191, 267, 269, 270,
         291, 308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405, 409, 415)  # fmt: skip
+LICENCE = "research and demonstration only, non-commercial: see docs/face-net.md"
 SMALLEST = 7.0  # pixels: faces smaller than this in the detector's input are neither wanted nor punished
 
 
@@ -305,7 +306,7 @@ def save(net: FaceNet, path: Path) -> None:
     for prefix, part in (("detector.", net.detector), ("landmarker.", net.landmarker)):
         for key, value in part.state_dict().items():
             state[prefix + key] = value.half().contiguous() if value.is_floating_point() else value
-    save_file(state, path)
+    save_file(state, path, metadata={"format": "pt", "licence": LICENCE})
 
 
 def evaluate(net: FaceNet, samples: FaceSamples) -> dict[str, float]:

@@ -59,6 +59,14 @@ def test_the_file_is_what_players_want(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["v.mp4"]
 
 
+@pytest.mark.parametrize("name", ["a:b.mp4", "-x.mp4", "50%d off.mp4", "pipe:1.mp4", "größe 'x'.mp4"])
+def test_any_file_name_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter(name, (64, 64), 25) as video:
+        video.write(noise(2))
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_odd_sizes_are_padded(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "v.mp4", (65, 71), 25) as video:
         video.write(noise(3, 65, 71))
