@@ -18,8 +18,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from ifmdm_core.errors import BadInput
-from ifmdm_core.media.container import MAX_SECONDS, Source, declared_seconds, opened, reason, wav_shortfall
+from ifmdm_core.errors import BadInput, Unavailable
+from ifmdm_core.media.container import (
+    MAX_SECONDS,
+    Source,
+    declared_seconds,
+    known_stream,
+    opened,
+    reason,
+    wav_shortfall,
+)
 
 RATE = 16_000  # Hz, what the speech encoder hears
 MIN_SECONDS = 0.1
@@ -76,7 +84,7 @@ def read_audio(source: Source, name: str | None = None, *, start: float | None =
             raise BadInput(
                 f"{name}: has no sound in it", fix="give a file with a sound track, such as WAV or MP3"
             )
-        stream = container.streams.audio[0]
+        stream = known_stream(container.streams.audio[0], "sound", name)
         declared = declared_seconds(container, stream)
         if declared is not None and declared > MAX_SECONDS:
             raise _too_long(name, declared)
@@ -187,7 +195,12 @@ class _Spool:
             return []
         if frame is not None:
             frame.pts = None  # the resampler must not act on time stamps
-        return list(self._to_native.resample(frame))
+        try:
+            return list(self._to_native.resample(frame))
+        except av.FFmpegError as error:  # a damaged header may name impossible rates or layouts
+            raise BadInput(
+                f"{self.name}: damaged sound ({reason(error)})", fix="download or export it again"
+            ) from error
 
     def finish(self, seconds: float | None = None) -> Audio:
         """Close the files and map them; `seconds` is where the sound ends if the last packet was padded."""
@@ -230,7 +243,7 @@ class _Spool:
 
     def _write(self, block: npt.NDArray[np.int16]) -> None:
         """Append int16 [n, channels] to both files."""
-        self.native.write(block.astype("<i2").tobytes())
+        self._append(self.native, block.astype("<i2").tobytes())
         self.native_count += len(block)
         mono = av.AudioFrame.from_ndarray(block.mean(1, dtype=np.float32)[None] / 32768, "flt", "mono")
         mono.sample_rate = self.rate
@@ -238,7 +251,16 @@ class _Spool:
 
     def _hear(self, mono: Any) -> None:
         for frame in self._to_speech.resample(mono) if self._to_speech is not None else ():
-            self.speech.write(np.clip(frame.to_ndarray().ravel(), -1, 1).astype("<f4").tobytes())
+            self._append(self.speech, np.clip(frame.to_ndarray().ravel(), -1, 1).astype("<f4").tobytes())
+
+    def _append(self, file: IO[bytes], data: bytes) -> None:
+        try:
+            file.write(data)
+        except OSError as error:
+            raise Unavailable(
+                f"{self.name}: no room for the decoded sound in {self.folder.name} ({error.strerror})",
+                fix="free some space, or set TMPDIR to a larger disk",
+            ) from error
 
 
 def _checked(audio: Audio, spool: _Spool) -> Audio:

@@ -58,6 +58,15 @@ def opened(source: Source, kind: str, name: str | None = None) -> Iterator[tuple
         yield container, name
 
 
+def known_stream(stream: Any, kind: str, name: str) -> Any:
+    """The stream, if there is a decoder for it."""
+    if stream.codec_context is None:
+        raise BadInput(
+            f"{name}: its {kind} is in a format that is not known", fix="convert it to H.264 and AAC"
+        )
+    return stream
+
+
 def reason(error: BaseException) -> str:
     """ffmpeg's own words, without the path it repeats."""
     return str(getattr(error, "strerror", None) or error).split(":")[0].strip() or type(error).__name__

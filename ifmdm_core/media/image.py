@@ -36,9 +36,15 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         name = name or "the picture"
         if not source:
             raise BadInput(f"{name}: is empty (0 bytes)", fix="give a complete picture")
-        return _read(io.BytesIO(source), name)
-    path = input_file(source, "picture")
-    return _read(path, name or str(path))
+        file: Path | io.BytesIO = io.BytesIO(source)
+    else:
+        file = input_file(source, "picture")
+        name = name or str(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns of size and odd tags; the limits and errors below decide
+        return _read(file, name)
 
 
 def write_image(path: str | os.PathLike[str], image: Image) -> None:
@@ -54,10 +60,8 @@ def write_image(path: str | os.PathLike[str], image: Image) -> None:
 
 def _read(file: Path | io.BytesIO, name: str) -> Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about large pictures; the limit below decides
-            Pillow.init()  # else only the commonest formats are known
-            picture = Pillow.open(file, formats=FORMATS)
+        Pillow.init()  # else only the commonest formats are known
+        picture = Pillow.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise BadInput(f"{name}: is not a picture", fix="give a JPEG, PNG, WebP, TIFF or BMP file") from error
     except Pillow.DecompressionBombError as error:
@@ -94,7 +98,7 @@ def _read(file: Path | io.BytesIO, name: str) -> Image:
 def _rgb(picture: Pillow.Image, name: str) -> Pillow.Image:
     """Any mode of Pillow as 8-bit sRGB."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        return Pillow.fromarray(_to_8_bits(np.asarray(picture, np.float64), name)).convert("RGB")
+        return Pillow.fromarray(_to_8_bits(np.asarray(picture, np.float32), name)).convert("RGB")
     if "transparency" in picture.info or picture.mode in ("PA", "La"):
         picture = picture.convert("RGBA")
     alpha = picture.getchannel("A") if picture.mode in ("RGBA", "LA") else None
@@ -107,7 +111,7 @@ def _rgb(picture: Pillow.Image, name: str) -> Pillow.Image:
     return backdrop
 
 
-def _to_8_bits(values: npt.NDArray[np.float64], name: str) -> Image:
+def _to_8_bits(values: npt.NDArray[np.float32], name: str) -> Image:
     """Grey [H, W] of 16-bit, 32-bit or float pictures -> uint8 [H, W]: the smallest usual range that holds it."""
     if not np.isfinite(values).all():
         raise BadInput(f"{name}: has pixels that are not numbers (NaN)", fix="export it as 8-bit PNG or JPEG")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.audio import Audio, read_audio
-from ifmdm_core.media.container import MAX_SECONDS, declared_seconds, opened, reason
+from ifmdm_core.media.container import MAX_SECONDS, declared_seconds, known_stream, opened, reason
 from ifmdm_core.media.video_writer import VideoWriter
 
 __all__ = ["VideoInfo", "VideoWriter", "probe_video", "read_frames", "read_video_audio"]
@@ -111,7 +111,7 @@ def _video_stream(path: str, name: str | None) -> Iterator[tuple[Any, Any, str]]
     with opened(path, "video", name) as (container, name):
         if not container.streams.video:
             raise BadInput(f"{name}: has no picture in it", fix="give a video file, such as MP4")
-        stream = container.streams.video[0]
+        stream = known_stream(container.streams.video[0], "picture", name)
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
             raise BadInput(
