@@ -7,6 +7,7 @@ decord cannot: where it is missing or fails, and files that are stored turned.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class VideoInfo:
     start: float
 
 
-def probe_video(path: str, name: str | None = None) -> VideoInfo:
+def probe_video(path: str | os.PathLike[str], name: str | None = None) -> VideoInfo:
     """Look at a video file without reading more than its header and first frame.
 
     Raises NotFound, Forbidden or BadInput naming the file.
@@ -74,7 +75,7 @@ def probe_video(path: str, name: str | None = None) -> VideoInfo:
 
 
 def read_frames(
-    path: str,
+    path: str | os.PathLike[str],
     fps: float = 25.0,
     start: float = 0.0,
     end: float | None = None,
@@ -100,14 +101,14 @@ def read_frames(
     yield from _av_frames(path, info, fps, start, end, done)
 
 
-def read_video_audio(path: str) -> Audio | None:
+def read_video_audio(path: str | os.PathLike[str]) -> Audio | None:
     """The sound of a video with sample 0 at the time of the first frame; None where it has no sound stream."""
     info = probe_video(path)
     return read_audio(path, start=info.start) if info.has_audio else None
 
 
 @contextmanager
-def _video_stream(path: str, name: str | None) -> Iterator[tuple[Any, Any, str]]:
+def _video_stream(path: str | os.PathLike[str], name: str | None) -> Iterator[tuple[Any, Any, str]]:
     with opened(path, "video", name) as (container, name):
         if not container.streams.video:
             raise BadInput(f"{name}: has no picture in it", fix="give a video file, such as MP4")
@@ -127,7 +128,7 @@ def _video_stream(path: str, name: str | None) -> Iterator[tuple[Any, Any, str]]
 
 
 def _decord_frames(
-    path: str, info: VideoInfo, fps: float, start: float, end: float | None
+    path: str | os.PathLike[str], info: VideoInfo, fps: float, start: float, end: float | None
 ) -> Iterator[Frame]:
     import decord
 
@@ -153,7 +154,7 @@ def _decord_frames(
 
 
 def _av_frames(
-    path: str, info: VideoInfo, fps: float, start: float, end: float | None, skip: int
+    path: str | os.PathLike[str], info: VideoInfo, fps: float, start: float, end: float | None, skip: int
 ) -> Iterator[Frame]:
     """The same grid by PyAV, in one pass, from its frame number `skip` on."""
     with _video_stream(path, None) as (container, stream, name):
