@@ -28,6 +28,9 @@ LICENCE = "research and demonstration only, non-commercial"
 CLOSED_SHARE = 0.4
 """Portraits whose mouth is open wider than in this share of training frames start with it closed down to that."""
 
+SPEAKING_LIPS = 1.0
+"""How far the mean mouth opening goes from a portrait's (closed) to a speaker's; docs/decisions.md has the figures."""
+
 
 def mouth_limit(data: MotionSet) -> float:
     """The lip opening, in units of the lip map, above which a portrait counts as open-mouthed."""
@@ -52,7 +55,7 @@ def make_bundle(autoencoder: Path, motion: Path, speech: Path, data: Path, out: 
         save_file(halved, small / "model.safetensors", {"format": "pt"})
         return save_bundle(
             out, name=name, autoencoder=half, motion=motion, speech=small,
-            mouth_limit=mouth_limit(MotionSet.load(data)), lineage=lineage,
+            mouth_limit=mouth_limit(MotionSet.load(data)), speaking_lips=SPEAKING_LIPS, lineage=lineage,
             intended_use=INTENDED_USE, licence=LICENCE,
         )  # fmt: skip
 
