@@ -271,7 +271,8 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on GPUs and on CPUs that multiply in it; float32 elsewhere."""
     if device.type == "cuda":
         return torch.bfloat16
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we take
+    # newer than the oldest torch we take
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 
