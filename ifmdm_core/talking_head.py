@@ -82,7 +82,7 @@ class TalkingHead:
         Args:
             ref: "demo" or a bundle folder.
             device: default: a GPU if there is one.
-            dtype: of the picture networks; None is bfloat16 where the device computes in it, else float32.
+            dtype: of the picture networks; None is bfloat16 where the device is faster in it, else float32.
             compile: use torch.compile for the generator; pays off on long audio.
 
         Raises NotFound, BadInput, Conflict, Unsupported as `bundle.load_bundle`; BadInput for a missing device.
@@ -268,12 +268,12 @@ def rechunk(motion: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs and on CPUs that multiply in it; float32 elsewhere."""
+    """bfloat16 on GPUs and on CPUs with matrix units for it (AMX); float32 elsewhere, where it is faster."""
     if device.type == "cuda":
         return torch.bfloat16
     # newer than the oldest torch we take
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    return torch.bfloat16 if able.get("amx_bf16") else torch.float32
 
 
 def _device(device: str | torch.device | None) -> torch.device:
