@@ -27,12 +27,16 @@ class ClipParameters(BaseModel):
         description="largest side of a stored crop, pixels; a smaller square keeps its own, never enlarged",
     )
     min_frames: int = Field(25, ge=4, description="shortest clip, frames")
-    max_frames: int = Field(250, ge=8, description="longest clip, frames; a longer run is cut into equal parts")
+    max_frames: int = Field(
+        250, ge=8, description="longest clip, frames; a longer run is cut into equal parts"
+    )
     min_fps: float = Field(8.0, gt=0, description="slowest source worth cutting, frames per second")
     span_s: float = Field(60.0, ge=2, description="seconds of a source that are cut in one go")
     track_step: int = Field(5, ge=1, le=25, description="frames between two looks for faces")
     crf: int = Field(18, ge=0, le=40, description="H.264 quality of the crops; 18 looks transparent")
-    keyint: int = Field(12, ge=1, le=250, description="frames between key frames, so that few frames read fast")
+    keyint: int = Field(
+        12, ge=1, le=250, description="frames between key frames, so that few frames read fast"
+    )
     sample_rate: int = Field(16_000, ge=16_000, le=16_000, description="Hz, mono; what speech encoders hear")
 
     @property
