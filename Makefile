@@ -28,5 +28,5 @@ $(VENV)/.render: pyproject.toml $(BIN)/uv
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(BIN)/uv
-	$(INSTALL) -e '.[render,dev]'
+	$(INSTALL) -e '.[render,cluster,dev]'
 	touch $@ $(VENV)/.render

@@ -108,6 +108,12 @@ class Unavailable(Busy):
     http_status = 503
 
 
+class DiskFull(Unavailable):
+    """A disk or quota has no room for what is to be written; trying again does not help until there is some."""
+
+    http_status = 507
+
+
 class Expired(IfmdmError):
     """The deadline passed before the work was done."""
 

@@ -1,4 +1,4 @@
-"""Bytes by key on a folder or a bucket: get, put, put_if_absent, list, delete.
+"""Bytes and files by key on a folder or a bucket: get, put, put_if_absent, fetch, upload, info, list, delete.
 
 The only module that builds S3 clients (boto3 and pyarrow, from one `S3Config`). `put_if_absent` is the primitive
 that everything durable stands on: of any number of racing writers of a key exactly one gets True.
@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from stat import S_ISREG
+from typing import IO, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ifmdm_core.errors import BadInput, Forbidden, IfmdmError, NotFound, Unavailable
+from ifmdm_core.errors import BadInput, Forbidden
+from ifmdm_core.storage_faults import disk_errors, no_bucket, s3_errors
 from ifmdm_core.uri import Uri, check_key
 
 LIST_PAGE = 1000
 """Keys asked for in one listing request; the most S3 gives."""
+PART_SIZE = 16 << 20
+"""Bytes of one part of a multipart upload; files of up to two parts go in one request."""
+_CHUNK = 1 << 20
+_CUTS = 5  # times a download goes on after its connection broke without a byte more
 _TEMP_PREFIX = ".ifmdm-tmp-"
 
 
@@ -49,6 +56,8 @@ class Item:
     """bytes"""
     modified: datetime
     """by the store's clock, UTC"""
+    etag: str = ""
+    """changes when the object is written again: S3's ETag, a file's modification time in nanoseconds"""
 
 
 class Storage(Protocol):
@@ -70,6 +79,32 @@ class Storage(Protocol):
         Raises:
             Unavailable: the store's answer leaves open whether the write happened; read `key` back.
         """
+        ...
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Download `key` to the local file `path`, streamed; `path` appears complete or not at all.
+
+        Raises:
+            NotFound: nothing at `key`.
+            DiskFull: no room at `path`.
+        """
+        ...
+
+    def upload(self, key: str, path: Path) -> None:
+        """A finished local file becomes `key`, whole or not at all; whatever was at `key` is replaced.
+
+        Raises:
+            NotFound: no file at `path`, or no bucket.
+            DiskFull: no room in the store.
+        """
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Where `key` lies as a local file, which may be absent; None for a store that is not on this disk."""
+        ...
+
+    def info(self, key: str) -> Item | None:
+        """Size, time and ETag of `key` without its bytes; None when absent."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[Item]:
@@ -95,42 +130,69 @@ class FolderStorage:
         self._folder = Path(root.path).resolve()
 
     def get(self, key: str) -> bytes:
-        with _disk_errors(key):
+        with disk_errors(key):
             return self._path(key).read_bytes()
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with _disk_errors(key), self._finished_temp(path, data) as temp:
+        with disk_errors(key), _temp_beside(path) as (file, temp):
+            file.write(data)
+            _sync(file)
             os.replace(temp, path)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
-        with _disk_errors(key), self._finished_temp(path, data) as temp:
+        with disk_errors(key), _temp_beside(path) as (file, temp):
+            file.write(data)
+            _sync(file)
             try:
                 os.link(temp, path)  # atomic, and fails where the name exists
             except FileExistsError:
                 return False
             return True
 
+    def fetch(self, key: str, path: Path) -> None:
+        with disk_errors(key):
+            source = self._path(key).open("rb")
+        with source, disk_errors(str(path)), _temp_beside(path) as (file, temp):
+            shutil.copyfileobj(source, file, _CHUNK)
+            file.flush()
+            os.replace(temp, path)
+
+    def upload(self, key: str, path: Path) -> None:
+        with disk_errors(str(path)):
+            source = path.open("rb")
+        target = self._path(key)
+        with source, disk_errors(key), _temp_beside(target) as (file, temp):
+            shutil.copyfileobj(source, file, _CHUNK)
+            _sync(file)
+            os.replace(temp, target)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+    def info(self, key: str) -> Item | None:
+        with disk_errors(key):
+            return self._item(key, self._path(key))
+
     def list(self, prefix: str = "") -> Iterator[Item]:
         _check_prefix(prefix)
         start = self._folder / prefix.rpartition("/")[0]
         found = []
-        for folder, _, names in os.walk(start):
-            for name in names:
-                path = Path(folder) / name
-                key = path.relative_to(self._folder).as_posix()
-                if key.startswith(prefix) and not name.startswith(_TEMP_PREFIX):
-                    found.append((key, path))
+        with disk_errors(str(start)):
+            for folder, _, names in os.walk(start, onerror=_unless_gone):
+                for name in names:
+                    path = Path(folder) / name
+                    key = path.relative_to(self._folder).as_posix()
+                    if key.startswith(prefix) and not name.startswith(_TEMP_PREFIX):
+                        found.append((key, path))
         for key, path in sorted(found, key=lambda pair: pair[0].encode("utf-8", "surrogateescape")):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue  # deleted while we listed
-            yield Item(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
+            item = self._item(key, path)
+            if item is not None:  # else deleted while we listed
+                yield item
 
     def delete(self, key: str) -> None:
-        with _disk_errors(key), contextlib.suppress(FileNotFoundError):
+        with disk_errors(key), contextlib.suppress(FileNotFoundError):
             self._path(key).unlink()
 
     def _path(self, key: str) -> Path:
@@ -142,20 +204,14 @@ class FolderStorage:
             raise Forbidden(f"key {key!r} leaves {str(self._folder)!r} by a link")
         return path
 
-    @contextlib.contextmanager
-    def _finished_temp(self, path: Path, data: bytes) -> Iterator[str]:
-        """A complete, synced temporary file beside `path`, gone afterwards."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temp = tempfile.mkstemp(prefix=_TEMP_PREFIX, dir=path.parent)
+    def _item(self, key: str, path: Path) -> Item | None:
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield temp
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temp)
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        if not S_ISREG(stat.st_mode):
+            return None
+        return Item(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC), str(stat.st_mtime_ns))
 
 
 class S3Storage:
@@ -170,13 +226,13 @@ class S3Storage:
         self._prefix = root.path.rstrip("/") + "/" if root.path.rstrip("/") else ""
 
     def get(self, key: str) -> bytes:
-        with _s3_errors(self._named(key)):
+        with s3_errors(self._named(key)):
             reply = self._client.get_object(Bucket=self.root.bucket, Key=self._key(key))
             body: bytes = reply["Body"].read()
             return body
 
     def put(self, key: str, data: bytes) -> None:
-        with _s3_errors(self._named(key)):
+        with s3_errors(self._named(key)):
             self._client.put_object(
                 Bucket=self.root.bucket, Key=self._key(key), Body=data, **self._encryption()
             )
@@ -184,7 +240,7 @@ class S3Storage:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
 
-        with _s3_errors(self._named(key)):
+        with s3_errors(self._named(key)):
             try:
                 self._once.put_object(
                     Bucket=self.root.bucket,
@@ -199,9 +255,46 @@ class S3Storage:
                 raise
             return True
 
+    def fetch(self, key: str, path: Path) -> None:
+        name = self._named(key)
+        with disk_errors(str(path)), _temp_beside(path) as (file, temp), s3_errors(name):
+            self._download(self._key(key), file)
+            file.flush()
+            os.replace(temp, path)
+
+    def upload(self, key: str, path: Path) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(
+            multipart_threshold=2 * PART_SIZE, multipart_chunksize=PART_SIZE, max_concurrency=4
+        )
+        with disk_errors(str(path)):
+            source = path.open("rb")
+        with source, s3_errors(self._named(key)):
+            self._client.upload_fileobj(
+                source, self.root.bucket, self._key(key), ExtraArgs=self._encryption(), Config=parts
+            )
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def info(self, key: str) -> Item | None:
+        from botocore.exceptions import ClientError
+
+        name = self._named(key)
+        with s3_errors(name):
+            try:
+                head = self._client.head_object(Bucket=self.root.bucket, Key=self._key(key))
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+                self._require_bucket(name)  # a HEAD's answer has no body that says what is absent
+                return None
+        return Item(key, head["ContentLength"], head["LastModified"], head["ETag"].strip('"'))
+
     def list(self, prefix: str = "") -> Iterator[Item]:
         _check_prefix(prefix)
-        with _s3_errors(self._named(prefix)):
+        with s3_errors(self._named(prefix)):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.root.bucket,
                 Prefix=self._prefix + prefix,
@@ -209,11 +302,40 @@ class S3Storage:
             )
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    yield Item(entry["Key"][len(self._prefix) :], entry["Size"], entry["LastModified"])
+                    key = entry["Key"][len(self._prefix) :]
+                    yield Item(key, entry["Size"], entry["LastModified"], entry["ETag"].strip('"'))
 
     def delete(self, key: str) -> None:
-        with _s3_errors(self._named(key)):
+        with s3_errors(self._named(key)):
             self._client.delete_object(Bucket=self.root.bucket, Key=self._key(key))
+
+    def _download(self, key: str, file: IO[bytes]) -> None:
+        """The bytes of one version of an object; a broken connection goes on where it stopped."""
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        options: dict[str, str] = {}
+        done, cuts = 0, 0
+        while True:
+            reply = self._client.get_object(Bucket=self.root.bucket, Key=key, **options)
+            try:
+                for chunk in reply["Body"].iter_chunks(_CHUNK):
+                    file.write(chunk)
+                    done, cuts = done + len(chunk), 0
+                return
+            except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                cuts += 1
+                if cuts == _CUTS:
+                    raise
+                options = {"Range": f"bytes={done}-", "IfMatch": options.get("IfMatch", reply["ETag"])}
+
+    def _require_bucket(self, name: str) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._client.head_bucket(Bucket=self.root.bucket)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise no_bucket(name) from None
 
     def _key(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -278,7 +400,7 @@ def _session(config: S3Config) -> Any:
         raise BadInput(f"S3 profile {config.profile!r}: {error}") from None
     if config.role_arn is None:
         return session
-    with _s3_errors(config.role_arn):
+    with s3_errors(config.role_arn):
         reply = session.client("sts").assume_role(RoleArn=config.role_arn, RoleSessionName="ifmdm")
     temporary = reply["Credentials"]
     return boto3.Session(
@@ -295,44 +417,23 @@ def _check_prefix(prefix: str) -> None:
 
 
 @contextlib.contextmanager
-def _disk_errors(key: str) -> Iterator[None]:
-    """OSErrors as ours."""
+def _temp_beside(path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """An open temporary file in the folder of `path` and its name; gone afterwards unless renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temp = tempfile.mkstemp(prefix=_TEMP_PREFIX, dir=path.parent)
     try:
-        yield
-    except FileNotFoundError:
-        raise NotFound(f"nothing at {key!r}") from None
-    except PermissionError:
-        raise Forbidden(f"no permission for {key!r}") from None
-    except (IsADirectoryError, NotADirectoryError, FileExistsError):
-        raise BadInput(f"key {key!r} is a folder, or runs through a file") from None
-    except OSError as error:
-        raise Unavailable(f"disk fault at {key!r}: {error.strerror}") from None
+        with os.fdopen(handle, "wb") as file:
+            yield file, temp
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
 
 
-@contextlib.contextmanager
-def _s3_errors(name: str) -> Iterator[None]:
-    """botocore errors as ours. Timeouts, 409 and 5xx leave the outcome of a write open: Unavailable."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, TokenRetrievalError
-
-    try:
-        yield
-    except ClientError as error:
-        raise _from_client_error(name, error) from None
-    except (NoCredentialsError, TokenRetrievalError) as error:
-        raise Forbidden(
-            f"{name!r}: {error}", fix="set a profile, sign in by SSO, or set AWS_ACCESS_KEY_ID"
-        ) from None
-    except BotoCoreError as error:
-        raise Unavailable(f"{name!r}: {error}", retry_after=5.0) from None
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
-def _from_client_error(name: str, error: Any) -> IfmdmError:
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    code = error.response["Error"].get("Code", "")
-    if status == 404:
-        return NotFound(f"nothing at {name!r} ({code})")
-    if status in (401, 403):
-        return Forbidden(f"{name!r} is refused ({code})", fix="check the credentials and the bucket's policy")
-    if status in (408, 409, 429) or status >= 500:
-        return Unavailable(f"{name!r}: the store answered {status} ({code})", retry_after=2.0)
-    return BadInput(f"{name!r}: the store answered {status} ({code})")
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

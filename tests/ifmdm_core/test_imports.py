@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-KERNEL = ("errors", "controls", "config", "uri", "storage")
+KERNEL = ("errors", "controls", "config", "uri", "storage", "storage_faults")
 
 
 def _python(code: str) -> str:

@@ -1,0 +1,1 @@
+"""Running on Ray: the cluster, pools of workers, retries and progress."""
