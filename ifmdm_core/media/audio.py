@@ -71,11 +71,13 @@ class Audio:
         return (2 * top + bottom) // (2 * bottom)
 
 
-def read_audio(source: Source, name: str | None = None, *, start: float | None = None) -> Audio:
+def read_audio(
+    source: Source, name: str | None = None, *, start: float | None = None, quiet: bool = False
+) -> Audio:
     """The first sound stream of a file (or its bytes).
 
     With `start`, sample 0 is at that time stamp of the file (seconds): earlier sound is cut, a later
-    beginning is padded with silence.
+    beginning is padded with silence. With `quiet`, sound that is silent or shorter than 0.1 s is fine.
     Raises NotFound, Forbidden or BadInput naming the file: not sound, no sound stream, damaged, shorter than its
     header says, shorter than 0.1 s, longer than 6 h, silent, or with samples that are not numbers.
     """
@@ -103,7 +105,7 @@ def read_audio(source: Source, name: str | None = None, *, start: float | None =
                 f"{name}: truncated: holds {audio.duration:.2f} s of the {promised:.2f} s its header promises",
                 fix="download or export it again",
             )
-    return _checked(audio, spool)
+    return audio if quiet else _checked(audio, spool)
 
 
 def audio_from_samples(samples: npt.NDArray[Any], rate: int, name: str = "the audio") -> Audio:

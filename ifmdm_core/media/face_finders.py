@@ -36,6 +36,13 @@ def finder(landmarker: str | Path | None = None) -> Finder:
     return _haar()
 
 
+def uses_own_net() -> bool:
+    """Whether `finder` takes our own net, which can also look again at a known place."""
+    from ifmdm_core.media import face_net
+
+    return not os.environ.get(VARIABLE) and face_net.bundled() is not None
+
+
 @functools.lru_cache(maxsize=1)
 def _mediapipe(model: str) -> Finder:
     if not Path(model).is_file():

@@ -7,6 +7,7 @@ Fades and dissolves are no cuts here; the face is followed through them or lost.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -69,7 +70,7 @@ def shot_starts(signatures: list[Signature]) -> list[int]:
     """The first frame of every shot, ascending, from the signatures of consecutive frames; [0] for one shot."""
     if not signatures:
         return []
-    steps = np.array([distance(a, b) for a, b in zip(signatures, signatures[1:])])  # [n - 1]
+    steps = np.array([distance(a, b) for a, b in itertools.pairwise(signatures)])  # [n - 1]
     starts = [0]
     for k in np.flatnonzero(steps > CUT).tolist():  # between frames k and k + 1
         around = np.concatenate([steps[max(0, k - AROUND) : k], steps[k + 1 : k + 1 + AROUND]])

@@ -26,6 +26,8 @@ __all__ = ["VideoInfo", "VideoWriter", "probe_video", "read_frames", "read_video
 
 MAX_PIXELS = 8192 * 4608  # of one frame
 DECORD_BATCH = 16  # frames
+BATCH_BYTES = 64 << 20  # of one batch; large frames come in smaller ones
+SEEK = 2.0  # seconds: a part that begins later is looked up by its keyframe
 MISSING = 0.95  # a file with fewer than this part of its declared frames is truncated
 
 Frame = npt.NDArray[np.uint8]
@@ -81,13 +83,15 @@ def read_frames(
     end: float | None = None,
     *,
     reader: Reader = "auto",
+    info: VideoInfo | None = None,
 ) -> Iterator[Frame]:
     """Upright RGB frames [H, W, 3] on a regular grid: frame k is the one nearest to `start + k / fps` seconds.
 
-    Times count from the first frame; the last frame lasts as long as its rate says. Raises BadInput naming the file,
-    also in mid-stream, when it is damaged or holds clearly fewer frames than its header says.
+    Times count from the first frame; the last frame lasts as long as its rate says. `info` is what `probe_video`
+    said, where the caller has it. Raises BadInput naming the file, also in mid-stream, when it is damaged or holds
+    clearly fewer frames than its header says, be they in the part that is read or not.
     """
-    info = probe_video(path)
+    info = info or probe_video(path)
     done = 0
     if reader == "decord" or (reader == "auto" and info.rotation == 0):
         try:
@@ -101,10 +105,15 @@ def read_frames(
     yield from _av_frames(path, info, fps, start, end, done)
 
 
-def read_video_audio(path: str | os.PathLike[str]) -> Audio | None:
-    """The sound of a video with sample 0 at the time of the first frame; None where it has no sound stream."""
-    info = probe_video(path)
-    return read_audio(path, start=info.start) if info.has_audio else None
+def read_video_audio(
+    path: str | os.PathLike[str], *, info: VideoInfo | None = None, quiet: bool = False
+) -> Audio | None:
+    """The sound of a video with sample 0 at the time of the first frame; None where it has no sound stream.
+
+    `info` is what `probe_video` said, where the caller has it; `quiet` also takes silence (see `read_audio`).
+    """
+    info = info or probe_video(path)
+    return read_audio(path, start=info.start, quiet=quiet) if info.has_audio else None
 
 
 @contextmanager
@@ -145,8 +154,9 @@ def _decord_frames(
     before = after - 1
     after = np.minimum(after, len(stamps) - 1)
     nearest = np.where(times < (stamps[before] + stamps[after]) / 2, before, after)  # [m]
-    for first in range(0, len(nearest), DECORD_BATCH):
-        rows = nearest[first : first + DECORD_BATCH]
+    batch_size = max(1, min(DECORD_BATCH, BATCH_BYTES // (3 * info.width * info.height)))
+    for first in range(0, len(nearest), batch_size):
+        rows = nearest[first : first + batch_size]
         unique, where = np.unique(rows, return_inverse=True)
         batch = video.get_batch(unique).asnumpy()  # [b, H, W, 3]
         for row in where:
@@ -160,6 +170,12 @@ def _av_frames(
     with _video_stream(path, None) as (container, stream, name):
         k, decoded, previous, time = skip, 0, None, 0.0
         try:
+            if start > 0 or end is not None:
+                _count_packets(container, stream, info, name)
+            if start + skip / fps > SEEK and stream.time_base is not None:
+                target = info.start + start + skip / fps - SEEK / 2  # also behind late B-frames
+                container.seek(int(target / stream.time_base), stream=stream, backward=True)
+                decoded = info.num_frames or 0
             for frame in container.decode(stream):
                 decoded += 1
                 now = (float(frame.time) if frame.time is not None else time + 1 / info.fps) - info.start
@@ -179,6 +195,15 @@ def _av_frames(
         while previous is not None and start + k / fps < last - 1e-6 / fps:
             yield _rgb(previous)
             k += 1
+
+
+def _count_packets(container: Any, stream: Any, info: VideoInfo, name: str) -> None:
+    """Refuse a file that ends early although only a part before its end is wanted; leaves it at its beginning."""
+    if info.num_frames is not None:
+        found = sum(1 for packet in container.demux(stream) if packet.size)
+        if found < MISSING * info.num_frames - 1:
+            raise _damaged(name, f"it ends after {found} of {info.num_frames} frames")
+        container.seek(0)
 
 
 def _rgb(frame: Any) -> Frame:
