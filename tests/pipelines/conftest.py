@@ -43,7 +43,7 @@ def clip_row(
     silent = seed % 4 == 0
     sound = (0.1 * random.standard_normal(frames * 640)).astype(np.float32)
     return {
-        "clip_id": name, "source": source.source, "source_sha256": source.sha256,
+        "clip_id": name, "source": source.file, "source_sha256": source.sha256,
         "span": [start, start + frames / 25], "num_frames": frames, "size": size,
         "face_box": [10.0, 20.0, 100.0, 120.0], "crop_box": [0.0, 0.0, 200.0],
         "av_offset": None if silent else float(random.normal(0.08, 0.005)),
@@ -91,8 +91,8 @@ def make_dataset() -> Callable[..., Dataset]:
             name = f"{person}/talk {number:02d}.mp4"
             table.append(
                 PlannedSource(
-                    source=name, uri=f"/videos/{name}", sha256=hashlib.sha256(name.encode()).hexdigest(), size=1000,
-                    stamp="1", duration=10.0, identity=person, labels=("talk",), rights="CC BY 4.0",
+                    source=name, file=name, uri=f"/videos/{name}", size=1000, stamp="1", duration=10.0,
+                    sha256=hashlib.sha256(name.encode()).hexdigest(), identity=person, labels=("talk",), rights="CC BY 4.0",
                 )
             )  # fmt: skip
         plan = extend(Plan(parameters=parameters or ClipParameters(), shard_s=10.0 * per_shard), table)
@@ -103,7 +103,7 @@ def make_dataset() -> Callable[..., Dataset]:
         ref = FileRef(key=key, sha256=sha256, bytes=len(plan_data), rows=len(table))
 
         def rows(shard: PlannedShard) -> list[dict[str, Any]]:
-            made = []
+            made: list[dict[str, Any]] = []
             for span in shard.spans:
                 for k in range(PER_SOURCE):
                     length = frames + len(made) % 3
