@@ -15,7 +15,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -82,10 +82,9 @@ class Bundle:
     def autoencoder(self) -> Autoencoder:
         """Stage 1, float32 on the CPU, in eval mode."""
         from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
+        from ifmdm_core.weights import encoder_digest, load_network
 
-        model = self._build("autoencoder.safetensors", AutoencoderConfig, Autoencoder)
-        from ifmdm_core.weights import encoder_digest
-
+        model = load_network(self.folder / "autoencoder.safetensors", AutoencoderConfig, Autoencoder)
         found = encoder_digest(model.state_dict())
         if found != self.record.encoder:
             raise Conflict(
@@ -97,30 +96,19 @@ class Bundle:
     def motion(self) -> MotionGenerator:
         """Stage 2, float32 on the CPU, in eval mode."""
         from ifmdm_core.motion import MotionConfig, MotionGenerator
+        from ifmdm_core.weights import load_network
 
-        return self._build("motion.safetensors", MotionConfig, MotionGenerator)
+        return load_network(self.folder / "motion.safetensors", MotionConfig, MotionGenerator)
 
-    def speech_encoder(self, device: str | torch.device = "cpu") -> SpeechEncoder:
-        """The speech encoder that the motion generator listens through."""
+    def speech_encoder(
+        self, device: str | torch.device = "cpu", layers: tuple[int, ...] | None = None
+    ) -> SpeechEncoder:
+        """The speech encoder that the motion generator listens through; `layers` reads other hidden states."""
         from ifmdm_core.speech import SpeechEncoder
 
         reference = self.record.speech
         source = self.folder / "speech" if reference.source == "speech" else reference.source
-        return SpeechEncoder.load(source, reference.layers, device, combine=reference.combine)
-
-    def _build(self, name: str, config: Any, network: Any) -> Any:
-        from ifmdm_core.weights import read_weights
-
-        tensors, values, _ = read_weights(self.folder / name)
-        try:
-            model = network(config(**values))
-            model.load_state_dict(tensors)
-        except (ValidationError, RuntimeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadInput(
-                f"{self.folder / name} does not fit this version: {reason}", fix="get the bundle again"
-            ) from None
-        return model.eval().requires_grad_(False)
+        return SpeechEncoder.load(source, layers or reference.layers, device, combine=reference.combine)
 
 
 def load_bundle(ref: str | Path) -> Bundle:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ifmdm_core.errors import BadInput, NotFound
+
+C = TypeVar("C", bound=BaseModel)
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_weights(
@@ -54,6 +57,23 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], d
         raise BadInput(f"{path} holds no configuration", fix="use a file written by this project's training")
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     return tensors, json.loads(metadata["config"]), json.loads(metadata.get("lineage", "{}"))
+
+
+def load_network(path: str | Path, config: type[C], network: Callable[[C], M]) -> M:
+    """The network in a file of `save_weights`, e.g. `load_network(path, AutoencoderConfig, Autoencoder)`.
+
+    Float32 on the CPU, in eval mode, without gradients. Raises NotFound, or BadInput when the file is no such network.
+    """
+    tensors, values, _ = read_weights(path)
+    try:
+        model = network(config(**values))
+        model.load_state_dict(tensors)
+    except (ValidationError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"{path} does not fit this version: {reason}", fix="get the file, or the bundle it is in, again"
+        ) from None
+    return model.eval().requires_grad_(False)
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

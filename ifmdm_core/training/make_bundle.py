@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.bundle import Bundle, save_bundle
 from ifmdm_core.training.motion_data import MotionSet
-from ifmdm_core.weights import read_weights, save_weights
+from ifmdm_core.weights import load_network, read_weights, save_weights
 
 INTENDED_USE = (
     "Research and demonstration only, non-commercial; portraits of people who agreed. Trained in part on footage whose "
@@ -41,9 +41,8 @@ def mouth_limit(data: MotionSet) -> float:
 
 def make_bundle(autoencoder: Path, motion: Path, speech: Path, data: Path, out: Path, name: str) -> Bundle:
     """Write the bundle and check it by loading it. Raises what `save_bundle` raises."""
-    tensors, config, lineage = read_weights(autoencoder)
-    model = Autoencoder(AutoencoderConfig.model_validate(config))
-    model.load_state_dict(tensors)
+    model = load_network(autoencoder, AutoencoderConfig, Autoencoder)
+    _, _, lineage = read_weights(autoencoder)
     with tempfile.TemporaryDirectory() as scratch:
         half, small = Path(scratch) / "autoencoder.safetensors", Path(scratch) / "speech"
         save_weights(half, model, model.config, lineage, dtype=torch.float16)

@@ -23,7 +23,7 @@ from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmu
 from ifmdm_core.training.motion_batch import Augmentation, MotionBatch, WindowDrawer
 from ifmdm_core.training.motion_check import lip_check, report
 from ifmdm_core.training.motion_data import MotionSet, fit_statistics, lip_map_quality
-from ifmdm_core.weights import read_weights, save_weights
+from ifmdm_core.weights import load_network, read_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -182,14 +182,6 @@ def train_motion(
     return target
 
 
-def load_generator(path: str | Path) -> MotionGenerator:
-    """A motion generator from the file that its training wrote."""
-    tensors, config, _ = read_weights(path)
-    model = MotionGenerator(MotionConfig(**config))
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m ifmdm_core.training.motion", description=__doc__)
@@ -227,7 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
         bf16=options.bf16,
         start=options.start,
     )
-    check = lip_check(load_generator(target).to(options.device), data)
+    check = lip_check(load_network(target, MotionConfig, MotionGenerator).to(options.device), data)
     print(f"held-out lips in motion space: {report(check)}")
     print(target)
 

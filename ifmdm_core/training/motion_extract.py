@@ -27,7 +27,7 @@ from ifmdm_core.training.loop import sample_rng
 from ifmdm_core.training.motion_data import MotionClip, MotionSet, fit_lip_map, lip_map_quality
 from ifmdm_core.training.silence import SilenceEdit, close_lips, completion
 from ifmdm_core.training.speech_targets import clip_audio, estimate_offsets, usable_clips
-from ifmdm_core.weights import encoder_digest, read_weights, tensor_digest
+from ifmdm_core.weights import encoder_digest, load_network, tensor_digest
 
 Array = NDArray[np.float32]
 
@@ -157,14 +157,6 @@ def _keep(path: Path, key: str, value: NDArray[np.floating]) -> None:
     path.with_suffix(".key").write_text(key)
 
 
-def load_autoencoder(path: str | Path) -> Autoencoder:
-    """An autoencoder from the file that its training exported."""
-    tensors, config, _ = read_weights(path)
-    model = Autoencoder(AutoencoderConfig(**config))
-    model.load_state_dict(tensors)
-    return model.eval()
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(
@@ -204,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.autoencoder is None:
         return
 
-    autoencoder = load_autoencoder(options.autoencoder).to(options.device)
+    autoencoder = load_network(options.autoencoder, AutoencoderConfig, Autoencoder).to(options.device)
     motion_digest = encoder_digest(autoencoder.state_dict())
     key = json.dumps([motion_digest, len(clips)])
     motion = _cached(folder / "motion_all.npy", key)
