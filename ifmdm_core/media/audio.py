@@ -38,6 +38,10 @@ PADDING = 4096  # samples; a packet of the usual codecs is shorter
 Samples = npt.NDArray[np.float32]
 
 
+class NoSamples(BadInput):
+    """A sound stream that holds nothing, or nothing after the time that was asked for."""
+
+
 @dataclass(frozen=True)
 class NativeAudio:
     """The sound at its own quality for the encoder: a headerless file of interleaved little-endian int16."""
@@ -214,7 +218,7 @@ class _Spool:
         self.native.close()
         self.speech.close()
         if self.native_count == 0:
-            raise BadInput(f"{self.name}: has no sound in it (0 samples)", fix="give a recording of speech")
+            raise NoSamples(f"{self.name}: has no sound in it (0 samples)", fix="give a recording of speech")
         wanted = (2 * self.native_count * RATE + self.rate) // (2 * self.rate)
         with self.speech_path.open("r+b") as stream:  # the resampler's tail may miss or exceed a few samples
             stream.truncate(4 * wanted)

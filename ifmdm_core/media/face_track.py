@@ -7,6 +7,7 @@ runs of looks that overlap from one to the next.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -153,7 +154,7 @@ def equal_parts(run: Run, longest: int) -> list[Run]:
     """The run in as few parts as `longest` frames allow, all of about the same length."""
     count = -(-run.num_frames // longest)
     ends = [run.first + run.num_frames * k // count for k in range(count + 1)]
-    return [run.part(first, last) for first, last in zip(ends, ends[1:])]
+    return [run.part(first, last) for first, last in itertools.pairwise(ends)]
 
 
 def _weight(looks: Sequence[Look]) -> float:

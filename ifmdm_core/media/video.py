@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ifmdm_core.errors import BadInput
-from ifmdm_core.media.audio import Audio, read_audio
+from ifmdm_core.media.audio import Audio, NoSamples, read_audio
 from ifmdm_core.media.container import MAX_SECONDS, declared_seconds, known_stream, opened, reason
 from ifmdm_core.media.video_writer import VideoWriter
 
@@ -110,10 +110,17 @@ def read_video_audio(
 ) -> Audio | None:
     """The sound of a video with sample 0 at the time of the first frame; None where it has no sound stream.
 
-    `info` is what `probe_video` said, where the caller has it; `quiet` also takes silence (see `read_audio`).
+    `info` is what `probe_video` said, where the caller has it; `quiet` also takes silence, and an empty stream for none.
     """
     info = info or probe_video(path)
-    return read_audio(path, start=info.start, quiet=quiet) if info.has_audio else None
+    if not info.has_audio:
+        return None
+    try:
+        return read_audio(path, start=info.start, quiet=quiet)
+    except NoSamples:
+        if quiet:
+            return None
+        raise
 
 
 @contextmanager
