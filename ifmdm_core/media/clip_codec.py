@@ -103,7 +103,8 @@ def _frames_at(container: Any, stream: Any, rows: Sequence[int]) -> Iterator[tup
     """The decoded frames with these numbers, ascending; seeks where the next one lies beyond another keyframe."""
     step = Fraction(1) / stream.average_rate / stream.time_base  # time base units per frame
     keyframes = [round(entry.timestamp / step) for entry in stream.index_entries if entry.is_keyframe]
-    at, decoded = -1, iter(())
+    at = -1
+    decoded: Iterator[Any] = iter(())
     for row in rows:
         if at < 0 or any(at < key <= row for key in keyframes if key > at + 1):
             container.seek(round(row * step), stream=stream, backward=True)
@@ -144,7 +145,7 @@ def decode_sound(data: bytes, name: str = "the clip's sound") -> Samples:
         samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
         if stream.duration is not None and len(samples) != round(stream.duration * stream.time_base * RATE):
             raise _damaged(name, f"{len(samples)} samples")
-    return samples.astype(np.float32) / 32768
+    return samples.astype(np.float32) / np.float32(32768)
 
 
 def to_int16(samples: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:

@@ -61,7 +61,7 @@ class FaceFollower:
 
         net = bundled()
         assert net is not None
-        faces = []
+        faces: list[Face] = []
         for track in sorted(self._open, key=lambda track: -_area(track[-1].face.box))[:FOLLOWED]:
             last = track[-1].face
             face = net.refine(image, last.box)
@@ -115,7 +115,7 @@ class Run:
         meshes = [look.face.landmarks for look in self.looks]
         if any(mesh.shape != (478, 2) for mesh in meshes):
             return None
-        return self._between(np.stack(meshes).reshape(len(meshes), -1)).reshape(-1, 478, 2)
+        return self._between(np.stack(meshes).reshape(len(meshes), -1).astype(np.float64)).reshape(-1, 478, 2)
 
     def _between(self, values: Floats) -> Floats:  # [looks, d] -> [num_frames, d]
         places = [look.frame for look in self.looks]

@@ -110,7 +110,8 @@ def read_video_audio(
 ) -> Audio | None:
     """The sound of a video with sample 0 at the time of the first frame; None where it has no sound stream.
 
-    `info` is what `probe_video` said, where the caller has it; `quiet` also takes silence, and an empty stream for none.
+    `info` is what `probe_video` said, where the caller has it. `quiet` also takes silence, and an empty stream for
+    none.
     """
     info = info or probe_video(path)
     if not info.has_audio:

@@ -233,7 +233,7 @@ def _samples(sound: Samples, run: Run, parameters: ClipParameters) -> Samples:
     first, last = (round(k * rate / parameters.fps) for k in (run.first, run.last))
     part = sound[first:last]
     padded = np.pad(part, (0, last - first - len(part)))
-    return to_int16(padded).astype(np.float32) / 32768
+    return to_int16(padded).astype(np.float32) / np.float32(32768)
 
 
 def _tidy(value: float | np.floating) -> float:

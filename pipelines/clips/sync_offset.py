@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +48,8 @@ def judged_frames(num_frames: int) -> range:
 
 def sync_offset(frames: Sequence[Image], landmarks: Floats, samples: Samples) -> SyncOffset:
     """Judge frames [S, S, 3] at 25 fps with their meshes [n, 478, 2] in pixels and sound [n * 640] at 16 kHz."""
-    mouths = mouth_pictures(frames, landmarks.astype(np.float32))
-    curve = sync_curve(_scorer(), mel_frames(np.ascontiguousarray(samples, np.float32), len(frames)), mouths)
+    mouths: npt.NDArray[Any] = mouth_pictures(frames, landmarks.astype(np.float32))  # [n, 64, 96]
+    curve = sync_curve(_scorer(), mel_frames(samples, len(frames)), mouths)
     best = int(np.argmax(curve.similarity))
     far = np.abs(np.arange(2 * REACH + 1) - best) >= AWAY
     confidence = float(curve.similarity[best] - curve.similarity[far].mean())
