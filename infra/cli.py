@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "ifmdm_core.commands.bench",
         "Measure every stage and the whole, saying what each figure includes",
     ),
+    "data": (
+        "pipelines.commands.data",
+        "Motion datasets: cut clips, extract features, look, verify, maintain",
+    ),
     "evaluate": ("ifmdm_core.commands.evaluate", "Print the measuring tables of a bundle on held-out clips"),
 }
 """name -> (module with a typer `app`, help line)."""
@@ -117,7 +121,7 @@ def _as_ours(error: Exception) -> IfmdmError:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(("ifmdm_core", "infra")):
         ours: IfmdmError = BadInput(
             f"the package {error.name!r} is not installed",
-            fix="pip install 'ifmdm[render]' (see ifmdm doctor)",
+            fix="pip install 'ifmdm[render]', and 'ifmdm[cluster]' for ifmdm data (see ifmdm doctor)",
         )
     elif isinstance(error, MemoryError):
         ours = IfmdmError("out of memory", fix="use a smaller --size, or a machine with more memory")

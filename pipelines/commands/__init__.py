@@ -1,0 +1,1 @@
+"""`ifmdm data`: the commands of motion datasets, each in the module of its kind."""

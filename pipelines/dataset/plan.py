@@ -28,7 +28,8 @@ class PlannedSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(description="name relative to SOURCE; with #start-end where a list gives a part")
+    source: str = Field(description="its name in the plan: `file`, with #start-end where a list gives a part")
+    file: str = Field(description="name relative to SOURCE, as clip rows have it")
     uri: str = Field(description="where it was when planned; not part of any key")
     sha256: str
     size: int = Field(description="bytes")
@@ -96,7 +97,7 @@ class Plan(BaseModel):
         rows = []
         for span in shard.spans:
             source = self.sources[span.source]
-            rows.append([span.source, source.sha256, span.start, span.end, source.said])
+            rows.append([source.file, source.sha256, span.start, span.end, source.said])
         return digest("clips", self.generation, rows)
 
     def keys(self) -> dict[str, str]:

@@ -135,14 +135,16 @@ def open_shard(
     kind: str,
     scratch: Path | None = None,
     opened: Counter[str] | None = None,
+    verify: bool = False,
 ) -> Iterator[pa.Table]:
     """The rows of a shard, mapped; a bucket's shard is fetched to local disk first, in one request.
 
     Args:
         opened: counts what was opened, by kind.
+        verify: check the sha256 too, before rows are copied or features made from it.
 
     Raises:
-        NotFound: the file is gone. Conflict: its size is not the manifest's. BadInput: it is no such shard.
+        NotFound: the file is gone. Conflict: it is not the file of the manifest. BadInput: it is no such shard.
     """
     if opened is not None:
         opened[kind] += 1
@@ -151,6 +153,11 @@ def open_shard(
         if path is None:
             path = Path(room) / "shard.arrow"
             storage.fetch(entry.key, path)
+        if verify and path.exists() and (found := file_sha256(path)) != entry.sha256:
+            raise Conflict(
+                f"{storage.root}/{entry.key} has sha256 {found[:12]}, the manifest says {entry.sha256[:12]}",
+                fix="it is damaged: ifmdm data verify --repair, then run again",
+            )
         with mapped(path, entry, kind, f"{storage.root}/{entry.key}") as table:
             yield table
 
@@ -166,7 +173,7 @@ def mapped(path: Path, entry: ShardEntry, kind: str, name: str) -> Iterator[pa.T
         if source.size() != entry.bytes:
             raise Conflict(
                 f"{name} has {source.size()} bytes, the manifest says {entry.bytes}",
-                fix="it is damaged: ifmdm data verify --repair makes it again",
+                fix="it is damaged: ifmdm data verify --repair, then run again",
             )
         try:
             table = ipc.open_file(source).read_all()

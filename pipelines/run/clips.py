@@ -1,0 +1,311 @@
+"""`ifmdm data clips`: from videos to clip shards. Probes, plans, cuts; every step can be cut short and run again."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ifmdm_core.errors import BadInput, Forbidden, IfmdmError
+from ifmdm_core.storage import S3Config, Storage
+from pipelines.clips.shard import ClipShardWork, ShardResult
+from pipelines.clips.sources import SourceList, list_sources
+from pipelines.dataset.manifest import FileRef, Generation, Manifest, commit, latest, replaced
+from pipelines.dataset.parameters import ClipParameters
+from pipelines.dataset.plan import BYTES_PER_S, Plan, PlannedSource, extend, shard_seconds
+from pipelines.dataset.quarantine import QuarantineRecord, read_records, write_records
+from pipelines.run.commits import Committer, finished, list_clips, plan_of
+from pipelines.run.intake import SHARD, STAGE, Intake, accept, chunks, sort_items
+from pipelines.run.patient_storage import PatientStorage
+from pipelines.run.pool import Job, Outcome, Pool
+from pipelines.run.progress import Progress
+from pipelines.run.settings import RunSettings
+
+BAD_FROM = 20
+"""Sources seen before the part of refused ones can stop a run."""
+
+
+@dataclass
+class ClipsRun:
+    """One call of the command."""
+
+    source: str
+    dataset: str
+    parameters: ClipParameters
+    settings: RunSettings
+    s3: S3Config | None = None
+    sync: bool = False
+    """drop sources that SOURCE lacks"""
+    report: Callable[[str], None] = print
+    counts: Counter[str] = field(default_factory=Counter)
+    _plans: dict[str, Plan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.storage: Storage = PatientStorage.open(self.dataset, self.s3, self.report)
+        self._generation = self.parameters.generation
+
+    def dry_run(self) -> dict[str, Any]:
+        """What a run would do: sources by kind, shards to make, bytes to read and to write, disk needed."""
+        manifest = latest(self.storage)
+        plan = self._plan_in(manifest)
+        listed, intake = self._intake(manifest, plan)
+        seconds, sampled = _expected_seconds(intake, self.s3)
+        pending = self._pending(manifest, plan) if plan else []
+        seconds += sum(shard.seconds for shard in pending)
+        rate = BYTES_PER_S[min(BYTES_PER_S, key=lambda s: abs(s - self.parameters.size))]
+        shard_bytes = rate * shard_seconds(seconds, self.parameters)
+        largest = max((item.size for item in intake.fresh), default=0)
+        return {
+            "source": self.source, "dataset": self.dataset, "generation": self._generation,
+            "sources": len(listed.items), "known": len(intake.known), "to_probe": len(intake.fresh),
+            "refused_before": len(intake.refused), "bad_rows": len(listed.faults), "gone": len(intake.gone),
+            "bytes_to_read": sum(i.size for i in intake.fresh) + sum(
+                plan.sources[name].size for name in {s.source for p in pending for s in p.spans}
+            ) if plan else sum(i.size for i in intake.fresh),
+            "hours": round(seconds / 3600, 3), "durations_from_sample": sampled,
+            "dataset_bytes": round(seconds * rate), "shards_pending": len(pending),
+            "scratch_bytes_a_worker": round(largest + 2 * shard_bytes),
+            "scratch_free": shutil.disk_usage(self.settings.scratch or Path("/")).free,
+        }  # fmt: skip
+
+    def run(self, make_pool: Callable[[], Pool], progress: Progress) -> dict[str, Any]:
+        """Do it; the summary.
+
+        Args:
+            make_pool: the workers, started only when there is work for them.
+
+        Raises:
+            Unavailable, DiskFull, Forbidden: storage, disk or cluster; what was finished is kept.
+            BadInput: more sources were refused than `max_bad_fraction` allows.
+        """
+        manifest = latest(self.storage)
+        plan = self._plan_in(manifest)
+        listed, intake = self._intake(manifest, plan)
+        self.counts.update(sources=len(intake), known=len(intake.known), refused_before=len(intake.refused))
+        progress.start(sources=len(listed.items))
+        pending = self._pending(manifest, plan) if plan else []
+        if not intake.fresh and not pending and plan and not self._plan_changes(plan, intake):
+            return self._summary(manifest, {})
+        with make_pool() as pool:
+            planned, refused = self._probe(pool, intake, manifest, progress)
+            refused += [self._bad_row(fault) for fault in listed.faults]
+            manifest = self._commit_plan(intake, planned, refused)
+            plan = self._plan_in(manifest)
+            assert plan is not None
+            self._check_bad(len(refused) + len(intake.refused), len(intake))
+            failed = self._cut(pool, manifest, plan, progress)
+        return self._summary(latest(self.storage), failed)
+
+    def _plan_in(self, manifest: Manifest) -> Plan | None:
+        generation = manifest.generations.get(self._generation)
+        return plan_of(self.storage, generation.plan, self._plans) if generation else None
+
+    def _intake(self, manifest: Manifest, plan: Plan | None) -> tuple[SourceList, Intake]:
+        listed = list_sources(self.source, self.s3, self.settings.limit)
+        ref = manifest.quarantine.get(f"{STAGE}/{SHARD}")
+        return listed, sort_items(listed.items, plan, read_records(self.storage, ref) if ref else ())
+
+    def _plan_changes(self, plan: Plan, intake: Intake) -> bool:
+        """Whether known sources have new labels or places, or some are to be dropped."""
+        moved = any(plan.sources[s.source].model_copy(update={"duplicate_of": None}) !=
+                    s.model_copy(update={"duplicate_of": None}) for s in intake.known)  # fmt: skip
+        return moved or (self.sync and bool(intake.gone))
+
+    def _probe(
+        self, pool: Pool, intake: Intake, manifest: Manifest, progress: Progress
+    ) -> tuple[list[PlannedSource], list[QuarantineRecord]]:
+        groups = {f"probe {n}": items for n, items in enumerate(chunks(intake.fresh))}
+        jobs = [
+            Job(
+                name, "probe", items, sum(i.size for i in items) / 1e6, 600 + sum(i.size for i in items) / 1e6
+            )
+            for name, items in groups.items()
+        ]
+        planned, refused, unreadable = [], [], []
+        for outcome in pool.run(jobs):
+            if outcome.error is not None:
+                raise outcome.error  # without the whole list there is no plan
+            for item, probed in zip(groups[outcome.job.name], outcome.value, strict=True):
+                found = accept(item, probed, manifest)
+                if isinstance(found, PlannedSource):
+                    planned.append(found)
+                else:
+                    refused.append(found)
+                    unreadable += [found.detail] if found.reason == "unreadable" else []
+            progress.probed(len(groups[outcome.job.name]), refused=len(refused))
+        if unreadable and len(unreadable) == len(intake):
+            raise Forbidden(f"no source can be read; the first says: {unreadable[0]}")
+        self.counts.update(probed=len(intake.fresh), refused_now=len(refused))
+        return planned, refused
+
+    def _bad_row(self, fault: Any) -> QuarantineRecord:
+        return QuarantineRecord(
+            stage=STAGE, shard=SHARD, source=fault.source, reason=fault.reason, detail=fault.detail
+        )
+
+    def _commit_plan(
+        self, intake: Intake, planned: list[PlannedSource], refused: list[QuarantineRecord]
+    ) -> Manifest:
+        """The plan with this run's sources, merged into whatever is the latest manifest then."""
+
+        def change(base: Manifest) -> Manifest:
+            old = self._plan_in(base)
+            total = sum(source.duration for source in (*planned, *intake.known))
+            start = old or Plan(parameters=self.parameters, shard_s=shard_seconds(total, self.parameters))
+            entries = base.generations[self._generation].shards if old else {}
+            keys = start.keys()
+            done = [name for name, entry in entries.items() if entry.inputs == keys.get(name)]
+            # A source found twice at the same moment by two writers is the same source: extend() replaces it.
+            plan = extend(start, [*intake.known, *sorted(planned, key=lambda s: s.source)], done,
+                          intake.gone if self.sync else ())  # fmt: skip
+            wanted = plan.keys()
+            ref = self._store_plan(plan)
+            shards = {name: entry for name, entry in entries.items() if name in wanted}
+            arrivals = {**dict.fromkeys(plan.sources, base.number + 1), **base.arrivals}
+            return base.model_copy(
+                update={
+                    "generations": {
+                        **base.generations,
+                        self._generation: Generation(plan=ref, shards=shards),
+                    },
+                    "current": self._generation,
+                    "quarantine": self._merge_refused(base, planned, refused, intake),
+                    "arrivals": {name: arrivals[name] for name in sorted(arrivals)},
+                }
+            )
+
+        return commit(self.storage, change)
+
+    def _store_plan(self, plan: Plan) -> FileRef:
+        data = plan.model_dump_json().encode()
+        sha256 = hashlib.sha256(data).hexdigest()
+        ref = FileRef(
+            key=f"plan/{plan.generation}-{sha256[:8]}.json",
+            sha256=sha256,
+            bytes=len(data),
+            rows=len(plan.sources),
+        )
+        self.storage.put(ref.key, data)
+        self._plans[ref.key] = plan
+        return ref
+
+    def _merge_refused(
+        self, base: Manifest, planned: list[PlannedSource], refused: list[QuarantineRecord], intake: Intake
+    ) -> dict[str, FileRef]:
+        """Quarantine of the probe stage: others' records, less those of sources that are good now, and ours."""
+        name = f"{STAGE}/{SHARD}"
+        ref = base.quarantine.get(name)
+        records = {r.source: r for r in (read_records(self.storage, ref) if ref else ())}
+        for source in (*planned, *intake.known):
+            records.pop(source.source, None)
+        if self.sync:
+            records = {r.source: r for r in intake.refused}
+        records.update((record.source, record) for record in refused)
+        return replaced(
+            base.quarantine, **{name: write_records(self.storage, STAGE, SHARD, [*records.values()])}
+        )
+
+    def _pending(self, manifest: Manifest, plan: Plan) -> list[Any]:
+        entries = manifest.generations[self._generation].shards
+        keys = plan.keys()
+        return [s for s in plan.shards if s.name not in entries or entries[s.name].inputs != keys[s.name]]
+
+    def _cut(self, pool: Pool, manifest: Manifest, plan: Plan, progress: Progress) -> dict[str, str]:
+        entries = manifest.generations[self._generation].shards
+        stage = f"clips-{self._generation}"
+        jobs = []
+        for shard in self._pending(manifest, plan):
+            ref = manifest.quarantine.get(f"{stage}/{shard.name}")
+            work = ClipShardWork(
+                shard.name, shard.spans, {s.source: plan.sources[s.source] for s in shard.spans},
+                plan.key(shard), entries.get(shard.name), tuple(read_records(self.storage, ref) if ref else ()),
+            )  # fmt: skip
+            deadline = self.settings.deadline(work.seconds)
+            jobs.append(Job(f"clips {shard.name}", "build", work, work.seconds, deadline))
+        seconds = {job.name: job.cost for job in jobs}
+        progress.shards(len(jobs), seconds=sum(seconds.values()))
+        committer = Committer(self.storage, list_clips(self.storage, self._plans))
+        failed: dict[str, str] = {}
+        bad = 0
+        try:
+            for outcome in pool.run(jobs):
+                self._note(outcome, progress, pool, failed)
+                if outcome.error is not None:
+                    continue
+                result: ShardResult = outcome.value
+                committer.add(
+                    finished(self.storage, self._generation, stage, result.name, result.entry, result.faults)
+                )
+                bad += len({fault.source for fault in result.faults})
+                self._check_bad(bad, len({s.source for s in outcome.job.payload.spans}) + self.counts["seen"])
+                self.counts["seen"] += len({s.source for s in outcome.job.payload.spans})
+        finally:
+            committer.flush()
+        return failed
+
+    def _note(self, outcome: Outcome, progress: Progress, pool: Pool, failed: dict[str, str]) -> None:
+        name = outcome.job.payload.name
+        if outcome.error is not None:
+            failed[name] = str(outcome.error)
+            progress.failed(name, str(outcome.error))
+            return
+        result: ShardResult = outcome.value
+        self.counts.update(result.counts)
+        self.counts["quarantined"] += len(result.faults)
+        self.counts[f"node {outcome.node}"] += 1
+        progress.shard(
+            seconds=outcome.job.cost, videos=result.counts["sources"], clips=result.entry.rows,
+            frames=result.entry.frames, quarantined=len(result.faults), running=pool.running,
+        )  # fmt: skip
+
+    def _check_bad(self, bad: int, seen: int) -> None:
+        allowed = self.settings.max_bad_fraction
+        if seen >= BAD_FROM and bad > allowed * seen:
+            raise BadInput(
+                f"{bad} of the first {seen} sources of {self.source} are refused, more than {allowed:.0%}",
+                fix="see `ifmdm data quarantine`; --max-bad-fraction 1 goes on regardless",
+            )
+
+    def _summary(self, manifest: Manifest, failed: dict[str, str]) -> dict[str, Any]:
+        generation = manifest.generations[self._generation]
+        entries = generation.shards.values()
+        plan = self._plan_in(manifest)
+        assert plan is not None
+        quarantine = {k: v.rows for k, v in manifest.quarantine.items() if k.startswith((STAGE, "clips-"))}
+        return {
+            "dataset": self.dataset, "generation": self._generation, "manifest": manifest.number,
+            "content": manifest.content, "sources": len(plan.sources),
+            "duplicates": sum(s.duplicate_of is not None for s in plan.sources.values()),
+            "shards": len(entries), "clips": sum(e.rows for e in entries), "frames": sum(e.frames for e in entries),
+            "bytes": sum(e.bytes for e in entries), "quarantined": sum(quarantine.values()),
+            "counts": dict(sorted(self.counts.items())), "failed": failed,
+        }  # fmt: skip
+
+
+def _expected_seconds(intake: Intake, s3: S3Config | None, sample: int = 50) -> tuple[float, int]:
+    """Seconds of video in the unprobed sources, from the headers of an evenly spaced sample of local ones."""
+    from ifmdm_core.media.video import probe_video
+
+    if not intake.fresh:
+        return 0.0, 0
+    step = max(1, len(intake.fresh) // sample)
+    seconds = size = seen = 0.0
+    for item in intake.fresh[::step]:
+        if item.uri.startswith("s3://"):
+            continue
+        from pipelines.clips.sources import open_source
+
+        try:
+            with open_source(item, s3, Path("/")) as path:
+                seconds += probe_video(path, item.source).duration or 0.0
+                size += item.size
+                seen += 1
+        except IfmdmError:
+            continue
+    total = sum(item.size for item in intake.fresh)
+    bytes_per_s = size / seconds if seconds else 60_000.0  # typical talking-head material
+    return total / bytes_per_s, int(seen)

@@ -1,0 +1,58 @@
+"""A store whose busy moments and short failures are waited out, with the cause shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from ifmdm_core.storage import Item, S3Config, Storage, open_storage
+from pipelines.run.retry import with_retries
+
+T = TypeVar("T")
+
+
+class PatientStorage:
+    """`Storage` with retries on everything but `put_if_absent`, whose lost answers its caller must read back."""
+
+    def __init__(self, storage: Storage, on_retry: Callable[[str], None] | None = None) -> None:
+        self.root = storage.root
+        self._storage, self._on_retry = storage, on_retry
+
+    @classmethod
+    def open(
+        cls, uri: str, s3: S3Config | None = None, on_retry: Callable[[str], None] | None = None
+    ) -> PatientStorage:
+        """The store at a folder or `s3://bucket/prefix`."""
+        return cls(open_storage(uri, s3), on_retry)
+
+    def get(self, key: str) -> bytes:
+        return self._patiently(lambda: self._storage.get(key), f"reading {key}")
+
+    def put(self, key: str, data: bytes) -> None:
+        self._patiently(lambda: self._storage.put(key, data), f"writing {key}")
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self._storage.put_if_absent(key, data)
+
+    def fetch(self, key: str, path: Path) -> None:
+        self._patiently(lambda: self._storage.fetch(key, path), f"fetching {key}")
+
+    def upload(self, key: str, path: Path) -> None:
+        self._patiently(lambda: self._storage.upload(key, path), f"uploading {key}")
+
+    def local_path(self, key: str) -> Path | None:
+        return self._storage.local_path(key)
+
+    def info(self, key: str) -> Item | None:
+        return self._patiently(lambda: self._storage.info(key), f"looking at {key}")
+
+    def list(self, prefix: str = "") -> Iterator[Item]:
+        # A listing is repeated from its start: pages seen before the fault must not come twice.
+        return iter(self._patiently(lambda: [*self._storage.list(prefix)], f"listing {prefix!r}"))
+
+    def delete(self, key: str) -> None:
+        self._patiently(lambda: self._storage.delete(key), f"deleting {key}")
+
+    def _patiently(self, call: Callable[[], T], what: str) -> T:
+        return with_retries(call, what, on_retry=self._on_retry)

@@ -1,0 +1,111 @@
+"""The Ray actors: each loads its models once and makes one shard at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from ifmdm_core.errors import Forbidden, NotFound
+from ifmdm_core.storage import S3Config
+from pipelines.clips.probe import Probed, probe_source
+from pipelines.clips.shard import ClipShardBuilder, ClipShardWork, ShardResult
+from pipelines.clips.sources import SourceItem
+from pipelines.dataset.parameters import ClipParameters
+from pipelines.features.shard import FeatureShardBuilder, FeatureShardWork, FeatureWanted
+from pipelines.run.patient_storage import PatientStorage
+from pipelines.run.retry import with_retries
+from pipelines.run.settings import RunSettings
+
+ACTOR = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
+
+
+def _here() -> str:
+    """The node, as people and `ray list nodes` know it."""
+    context = ray.get_runtime_context()
+    return f"{ray.util.get_node_ip_address()}/{context.get_node_id()[:8]}"
+
+
+def _one_thread_each(cpus: float) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(max(1, int(cpus)))
+    cv2.setNumThreads(max(1, int(cpus)))
+
+
+class ClipWorker:
+    """Probes sources and cuts clip shards."""
+
+    def __init__(
+        self, dataset: str, parameters: ClipParameters, s3: S3Config | None, settings: RunSettings
+    ) -> None:
+        self._dataset, self._parameters, self._s3, self._settings = dataset, parameters, s3, settings
+        self._builder: ClipShardBuilder | None = None
+
+    def ready(self) -> str:
+        """Load what every shard needs; the node's name."""
+        _one_thread_each(self._settings.cpus)
+        storage = PatientStorage.open(self._dataset, self._s3)
+        self._builder = ClipShardBuilder(storage, self._parameters, self._s3, self._settings.scratch)
+        return _here()
+
+    def probe(self, items: list[SourceItem]) -> list[Probed | str]:
+        """Each source's digest and length, or why it cannot be read at all."""
+        found: list[Probed | str] = []
+        for item in items:
+            try:
+                probed = with_retries(
+                    lambda item=item: probe_source(item, self._s3, self._settings.scratch),
+                    f"reading {item.source}",
+                )
+                found.append(probed)
+            except (NotFound, Forbidden) as error:
+                found.append(str(error))
+        return found
+
+    def build(self, work: ClipShardWork) -> ShardResult:
+        """One clip shard."""
+        assert self._builder is not None
+        return self._builder.build(work)
+
+
+class FeatureWorker:
+    """Makes the feature shards of one clip shard after the other."""
+
+    def __init__(
+        self,
+        dataset: str,
+        generation: str,
+        wanted: list[FeatureWanted],
+        s3: S3Config | None,
+        settings: RunSettings,
+    ) -> None:
+        self._dataset, self._generation, self._wanted = dataset, generation, wanted
+        self._s3, self._settings = s3, settings
+        self._builder: FeatureShardBuilder | None = None
+
+    def ready(self) -> str:
+        """Load the encoders; the node's name."""
+        _one_thread_each(self._settings.cpus)
+        storage = PatientStorage.open(self._dataset, self._s3)
+        device = "cuda" if self._settings.gpus else "cpu"
+        self._builder = FeatureShardBuilder(
+            storage, self._generation, self._wanted, device, self._settings.batch, self._settings.scratch
+        )
+        return _here()
+
+    def build(self, work: FeatureShardWork) -> Any:
+        """The wanted feature shards of one clip shard."""
+        assert self._builder is not None
+        return self._builder.build(work)
+
+
+def start(kind: type, settings: RunSettings, *arguments: Any) -> Any:
+    """An actor of one of the classes above."""
+    threads = {"OMP_NUM_THREADS": str(max(1, int(settings.cpus)))}
+    remote = ray.remote(kind).options(
+        num_cpus=settings.cpus, num_gpus=settings.gpus, name=None,
+        runtime_env={"env_vars": {**threads, "TOKENIZERS_PARALLELISM": "false"}}, **ACTOR,
+    )  # fmt: skip
+    return remote.remote(*arguments, settings)
