@@ -1,7 +1,8 @@
 """The two encoders of a dataset with one shape: the stored bytes of a shard's clips in, features by clip out.
 
 Values do not depend on timing: speech is encoded clip by clip, motion in batches of a fixed size that are filled in
-row order over one shard and padded at its end.
+row order over one shard and padded at its end. Nor do they depend on how many CPU threads torch may use: it gets one
+while it encodes, because the order of sums changes with threads. More workers, not more threads, fill a machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -31,6 +33,16 @@ from pipelines.dataset.ids import feature_digest
 
 CHUNK = 48
 """Frames decoded at a time: a few key frames' worth, so that a long clip never lies in memory whole."""
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,7 @@ class SpeechFeatures(FeatureEncoder):
         encoded = self.encode(_bytes(clips, "audio", rows), _counts(clips, rows), _fps(clips, rows))
         return encoded.values, [fault._replace(row=rows[fault.row]) for fault in encoded.faults]
 
+    @_one_thread()
     def encode(
         self, sounds: Iterable[bytes | None], frames: Iterable[int], fps: int | Iterable[int] = 25
     ) -> Encoded:
@@ -184,6 +197,7 @@ class MotionFeatures(FeatureEncoder):
         encoded = self.encode(_bytes(clips, "video", rows), _counts(clips, rows))
         return encoded.values, [fault._replace(row=rows[fault.row]) for fault in encoded.faults]
 
+    @_one_thread()
     @torch.inference_mode()
     def encode(self, videos: Iterable[bytes], frames: Iterable[int]) -> Encoded:
         """Motion float32 [num_frames, 20] of each clip's video; a clip that cannot be decoded is a hole."""
