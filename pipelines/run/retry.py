@@ -17,7 +17,7 @@ MAX_WAIT_S = 30.0
 
 T = TypeVar("T")
 OnRetry = Callable[[str], None]
-"""Called with one line that says what is tried again, and why."""
+"""Called with the cause, one line, before each new try."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ def with_retries(
     is not tried again.
 
     Args:
-        what: what is done, for the line that shows the cause ("upload clips/00001").
+        what: what is done, for the log line that shows the cause ("upload clips/00001").
+        on_retry: takes the cause instead of the log.
 
     Raises:
         The last error, or any other error at once.
@@ -43,8 +44,11 @@ def with_retries(
 
     def show(state: RetryCallState) -> None:
         wait = state.next_action.sleep if state.next_action else 0.0
-        line = f"{what}: try {state.attempt_number + 1} of {attempts} in {wait:.1f} s after {_cause(state)}"
-        (on_retry or _log.warning)(line)
+        if on_retry is not None:
+            on_retry(str(_cause(state)))
+            return
+        again = f"try {state.attempt_number + 1} of {attempts} in {wait:.1f} s"
+        _log.warning("%s: %s, after: %s", what, again, _cause(state))
 
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
