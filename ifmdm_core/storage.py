@@ -309,6 +309,20 @@ class S3Storage:
         with s3_errors(self._named(key)):
             self._client.delete_object(Bucket=self.root.bucket, Key=self._key(key))
 
+    def arrow_file(self, key: str) -> Any:
+        """`key` as a seekable pyarrow file, to read parts of it without the rest.
+
+        Raises:
+            NotFound: nothing at `key`.
+        """
+        name = self._named(key)
+        try:
+            return arrow_filesystem(self._config).open_input_file(f"{self.root.bucket}/{self._key(key)}")
+        except FileNotFoundError:
+            raise NotFound(f"{name} does not exist") from None
+        except OSError as error:
+            raise Unavailable(f"{name}: {error}") from None
+
     def _download(self, key: str, file: IO[bytes]) -> None:
         """The bytes of one version of an object; a broken connection goes on where it stopped."""
         from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
