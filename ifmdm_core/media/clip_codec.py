@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.container import opened, reason
@@ -36,7 +37,7 @@ def encode_clip(frames: Iterable[Frame], fps: int = 25, crf: int = 18, keyint: i
 
     Raises ValueError where there is no frame or one has another shape.
     """
-    file = io.BytesIO()
+    file, to_video = io.BytesIO(), VideoReformatter()
     with av.open(file, "w", format="mp4", options=BITEXACT) as container:
         stream: Any = None
         shape: tuple[int, ...] = ()
@@ -49,7 +50,9 @@ def encode_clip(frames: Iterable[Frame], fps: int = 25, crf: int = 18, keyint: i
             if image.shape != shape:
                 raise ValueError(f"frame {number} is {list(image.shape)}, the ones before {list(shape)}")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame = to_video.reformat(
+                frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
+            )
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         if stream is None:
@@ -85,12 +88,13 @@ def decode_clip(data: bytes, rows: Sequence[int] | None = None, name: str = "the
             raise IndexError(f"{name}: rows {wanted} of a clip of {count} frames")
         height, width = stream.codec_context.height, stream.codec_context.width
         images = np.empty((len(wanted), height, width, 3), np.uint8)
-        places: dict[int, list[int]] = {}
+        to_rgb, places = VideoReformatter(), dict[int, list[int]]()
         for place, row in enumerate(wanted):
             places.setdefault(row, []).append(place)
         try:
             for row, frame in _frames_at(container, stream, sorted(places)):
-                images[places[row]] = frame.to_ndarray(format="rgb24", src_colorspace="ITU709")
+                picture = to_rgb.reformat(frame, format="rgb24", src_colorspace="ITU709", threads=1)
+                images[places[row]] = picture.to_ndarray()
                 del places[row]
         except (av.FFmpegError, ValueError) as error:
             raise _damaged(name, reason(error)) from error

@@ -103,9 +103,15 @@ def crop(image: Image, square: Square, size: int) -> Image:
     if x0 >= 0 and y0 >= 0 and x0 + side <= width and y0 + side <= height:
         cut = image[y0 : y0 + side, x0 : x0 + side]
     else:
-        rows = np.clip(np.arange(y0, y0 + side), 0, height - 1)
-        columns = np.clip(np.arange(x0, x0 + side), 0, width - 1)
-        cut = image[rows[:, None], columns[None, :]]
+        # At least one row and column of the picture, also where the square lies wholly beside it.
+        left, right = min(max(x0, 0), width - 1), max(min(x0 + side, width), 1)
+        top, bottom = min(max(y0, 0), height - 1), max(min(y0 + side, height), 1)
+        before = max(0, top - y0), max(0, left - x0)
+        after = max(0, y0 + side - bottom), max(0, x0 + side - right)
+        part = image[top:bottom, left:right]
+        cut = cv2.copyMakeBorder(part, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE)
+        # ... of which only the border may belong to the square.
+        cut = cut[max(0, y0 - top) :, max(0, x0 - left) :][:side, :side]
     return np.ascontiguousarray(_resize(cut, size))
 
 
