@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
@@ -15,17 +16,15 @@ INTERVAL_S = 60.0
 """Between two lines of a log, and between two lines about the same cause of retries."""
 RATE_S = 60.0
 """The frame rate shown is that of so many last seconds."""
-
-_QUOTED = re.compile(r"'[^']*'")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 class Progress:
-    """Counts of one stage. Use as a context manager; the driver calls `advance` and, while it waits, `tick`.
+    """Counts of one stage, shown while the `with` block runs and once more at its end.
 
     Args:
         stage: what runs, e.g. "clips".
-        shards, videos, clips: how many there are in all, with those that an earlier run finished; None is unknown.
-        done_shards, done_videos, done_clips: finished by an earlier run: shown, but not in rates.
+        quiet: show nothing; `summary` still has it all.
         out: where to write; standard error by default.
         live: a bar instead of lines; by default if `out` is a terminal.
         clock: seconds, monotonic.
@@ -35,31 +34,29 @@ class Progress:
     def __init__(
         self,
         stage: str,
-        shards: int,
-        videos: int | None = None,
-        clips: int | None = None,
+        quiet: bool = False,
         *,
-        done_shards: int = 0,
-        done_videos: int = 0,
-        done_clips: int = 0,
         out: TextIO | None = None,
         live: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self.stage = stage
-        self.totals = {"shards": shards, "videos": videos, "clips": clips}
-        self.before = {"shards": done_shards, "videos": done_videos, "clips": done_clips}
-        self.done = {"shards": 0, "videos": 0, "clips": 0, "frames": 0, "quarantined": 0}
-        self.queued = self.running = 0
-        self.causes: dict[str, int] = {}
+        self.done = dict.fromkeys(("probed", "shards", "videos", "clips", "frames", "quarantined"), 0)
+        self.sources = self.total_shards = self.running = 0
+        self.failures: dict[str, str] = {}
+        self.causes: Counter[str] = Counter()
         self._out = out or sys.stderr
-        self._live = self._out.isatty() if live is None else live
+        self._quiet = quiet
+        self._live = not quiet and (self._out.isatty() if live is None else live)
         self._clock, self._now = clock, now
-        self._began = self._spoke = clock()
+        self._began = self._spoke = self._cutting = clock()
+        self._seconds = [0.0, 0.0]  # of video: done, in all
         self._samples: deque[tuple[float, int]] = deque([(self._began, 0)])
         self._told: dict[str, float] = {}
         self._bar: Any = None
+        self._lock = threading.RLock()
+        self._over = threading.Event()
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -73,119 +70,137 @@ class Progress:
                 TextColumn("{task.fields[said]}"),
             )
             self._bar = Bar(*columns, console=Console(file=self._out), transient=True)
-            self._bar.add_task(self.stage, total=self.totals["shards"], said="")
+            self._bar.add_task(self.stage, total=None, said="")
             self._bar.start()
+        threading.Thread(target=self._keep_ticking, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        self._write(self.line())
-
-    def advance(
-        self, *, shards: int = 0, videos: int = 0, clips: int = 0, frames: int = 0, quarantined: int = 0
-    ) -> None:
-        """Add what has been finished since the last call."""
-        added = {
-            "shards": shards,
-            "videos": videos,
-            "clips": clips,
-            "frames": frames,
-            "quarantined": quarantined,
-        }
-        for name, count in added.items():
-            self.done[name] += count
-        at = self._clock()
-        self._samples.append((at, self.done["frames"]))
-        while len(self._samples) > 2 and self._samples[1][0] <= at - RATE_S:
-            self._samples.popleft()
-        self.tick()
-
-    def load(self, queued: int, running: int) -> None:
-        """Tell how many shards wait and how many are at work."""
-        self.queued, self.running = queued, running
-        self.tick()
-
-    def retrying(self, cause: str) -> None:
-        """Show why something is tried again: at most one line a minute for causes that differ only in what they name."""
-        kind = _QUOTED.sub("...", cause)
-        self.causes[kind] = times = self.causes.get(kind, 0) + 1
-        at = self._clock()
-        if at - self._told.get(kind, at - INTERVAL_S) >= INTERVAL_S:
-            self._told[kind] = at
-            again = f" ({times} times so far)" if times > 1 else ""
-            self._write(f"{self._now():%H:%M:%S} {self.stage} trying again: {cause}{again}")
-
-    def tick(self) -> None:
-        """Redraw the bar, or write the line that is due. Cheap; call it as often as you like."""
-        if self._bar is not None:
-            task = self._bar.task_ids[0]
-            completed = self.before["shards"] + self.done["shards"]
-            self._bar.update(task, completed=completed, said=self._said())
-        elif self._clock() - self._spoke >= INTERVAL_S:
-            self._spoke = self._clock()
+        self._over.set()
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+            self.running = 0
             self._write(self.line())
 
+    def start(self, sources: int) -> None:
+        """SOURCE has been listed."""
+        self.sources = sources
+
+    def probed(self, count: int, refused: int) -> None:
+        """So many more sources have been looked at; `refused` of all so far cannot be used."""
+        with self._lock:
+            self.done["probed"] += count
+            self.done["quarantined"] = refused
+
+    def shards(self, count: int, seconds: float) -> None:
+        """The work of this run is known: shards, and the seconds of video in them."""
+        with self._lock:
+            self.total_shards, self._seconds[1] = count, seconds
+            self._cutting = self._clock()
+            self._samples = deque([(self._cutting, self.done["frames"])])
+
+    def shard(
+        self, *, seconds: float, videos: int, clips: int, frames: int, quarantined: int, running: int
+    ) -> None:
+        """One shard is finished.
+
+        Args:
+            seconds: of video, its part of what `shards` was given.
+            running: shards at work now.
+        """
+        added = {
+            "shards": 1, "videos": videos, "clips": clips, "frames": frames, "quarantined": quarantined,
+        }  # fmt: skip
+        with self._lock:
+            for name, count in added.items():
+                self.done[name] += count
+            self._seconds[0] += seconds
+            self.running = running
+            self._samples.append((self._clock(), self.done["frames"]))
+            while len(self._samples) > 2 and self._samples[1][0] <= self._clock() - RATE_S:
+                self._samples.popleft()
+        self.tick()
+
+    def failed(self, name: str, why: str) -> None:
+        """A shard is given up in this run."""
+        with self._lock:
+            self.failures[name] = why
+            self._write(f"{self._now():%H:%M:%S} {self.stage} {name} is not made: {why}")
+
+    def retry(self, name: str, cause: str) -> None:
+        """Show why `name` is tried again: a line a minute at most for causes that differ only in names."""
+        kind = _QUOTED.sub("...", cause)
+        with self._lock:
+            self.causes[kind] += 1
+            at, times = self._clock(), self.causes[kind]
+            if at - self._told.get(kind, at - INTERVAL_S) >= INTERVAL_S:
+                self._told[kind] = at
+                again = f" ({times} times so far)" if times > 1 else ""
+                self._write(f"{self._now():%H:%M:%S} {self.stage} {name} is tried again: {cause}{again}")
+
+    def tick(self) -> None:
+        """Redraw the bar, or write the line that is due."""
+        with self._lock:
+            if self._bar is not None:
+                total = self._seconds[1] or None
+                self._bar.update(
+                    self._bar.task_ids[0], total=total, completed=self._seconds[0], said=self._said()
+                )
+            elif self._clock() - self._spoke >= INTERVAL_S:
+                self._spoke = self._clock()
+                self._write(self.line())
+
     def line(self) -> str:
-        """`12:00:31 clips 12/32 shards, 1034/2533 videos, 41,200 frames, 310 frames/s, ...`"""
+        """`12:00:31 clips 12/32 shards, 1,034 videos, 950 clips, 41,200 frames, 310 frames/s, ...`"""
         return f"{self._now():%H:%M:%S} {self.stage} {self._said()}"
 
     def rate(self) -> float:
-        """Frames per second over the last minute."""
-        (since, before), at = self._samples[0], self._clock()
-        for moment, frames in self._samples:  # the last sample that is a minute old
-            if moment > at - RATE_S:
-                break
-            since, before = moment, frames
-        return (self.done["frames"] - before) / max(at - since, 1e-3)
+        """Frames per second over the last minute, or since the first shard began if that is less."""
+        since, before = self._samples[0]
+        return (self.done["frames"] - before) / max(self._clock() - since, 1e-3)
 
     def eta_s(self) -> float | None:
-        """Seconds that are left at the pace of this run so far; None before anything is done."""
-        for name in ("videos", "clips", "shards"):
-            total = self.totals[name]
-            if total is not None:
-                left = total - self.before[name] - self.done[name]
-                spent = self._clock() - self._began
-                return spent * left / self.done[name] if self.done[name] else (0.0 if left <= 0 else None)
-        return None
+        """Seconds left at the pace of this run so far, by seconds of video; None before a shard is done."""
+        done, total = self._seconds
+        return (self._clock() - self._cutting) * (total - done) / done if done else None
 
     def summary(self) -> dict[str, Any]:
         """Everything as JSON-able values."""
-        seconds = self._clock() - self._began
+        spent = self._clock() - self._began
         return {
-            "stage": self.stage,
-            **self.done,
-            "totals": self.totals,
-            "done_before": self.before,
-            "seconds": round(seconds, 3),
-            "frames_per_s": round(self.done["frames"] / max(seconds, 1e-3), 2),
-            "retries": dict(sorted(self.causes.items())),
-        }
+            "stage": self.stage, "sources": self.sources, **self.done, "shards_in_all": self.total_shards,
+            "seconds": round(spent, 3), "frames_per_s": round(self.done["frames"] / max(spent, 1e-3), 2),
+            "failed": dict(sorted(self.failures.items())), "retries": dict(sorted(self.causes.items())),
+        }  # fmt: skip
 
     def _said(self) -> str:
-        parts = []
-        for name in ("shards", "videos", "clips"):
-            total, done = self.totals[name], self.before[name] + self.done[name]
-            if total is not None:
-                parts.append(f"{done}/{total} {name}")
-            elif done:
-                parts.append(f"{done:,} {name}")
-        parts += [f"{self.done['frames']:,} frames", f"{self.rate():,.0f} frames/s"]
-        parts.append(f"{self.done['quarantined']:,} quarantined")
-        if self.queued or self.running:
-            parts.append(f"{self.queued:,} queued, {self.running:,} running")
+        done = self.done
+        if not self.total_shards and not done["shards"]:
+            return (
+                f"{done['probed']:,}/{self.sources:,} videos looked at, {done['quarantined']:,} quarantined"
+            )
+        waiting = self.total_shards - done["shards"] - len(self.failures) - self.running
+        parts = [f"{done['shards']}/{self.total_shards} shards"]
+        parts += [f"{done[name]:,} {name}" for name in ("videos", "clips", "frames")]
+        parts += [f"{self.rate():,.0f} frames/s", f"{done['quarantined']:,} quarantined"]
+        parts.append(f"{max(0, waiting):,} queued")
         eta = self.eta_s()
         if eta:
             parts.append(f"ETA {_duration(eta)}")
         return ", ".join(parts)
 
+    def _keep_ticking(self) -> None:
+        while not self._over.wait(1.0):
+            self.tick()
+
     def _write(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
-        else:
+        elif not self._quiet:
             print(text, file=self._out, flush=True)
 
 
