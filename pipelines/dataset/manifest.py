@@ -43,6 +43,11 @@ class ShardEntry(FileRef):
     )
 
 
+def feature_inputs(set_digest: str, clips: ShardEntry) -> str:
+    """Key of the feature shard that a set makes of a clip shard."""
+    return digest("features", set_digest, clips.inputs)
+
+
 class Generation(BaseModel):
     """The clips cut with one set of parameters."""
 

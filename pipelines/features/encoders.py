@@ -87,25 +87,19 @@ class Encoded:
             self.faults.append(FeatureFault(len(self.values), reason, detail))
         self.values.append(None if reason else value)
 
+    def of(self, rows: Sequence[int]) -> Encoded:
+        """The same with faults counted in the rows of the shard that the clips came from."""
+        return Encoded(self.values, [fault._replace(row=rows[fault.row]) for fault in self.faults])
+
 
 class FeatureEncoder(ABC):
     """What a shard builder sees of an encoder."""
 
     identity: EncoderIdentity
 
-    @property
-    def encoder_digest(self) -> str:
-        return self.identity.encoder
-
-    @property
-    def dim(self) -> int:
-        return self.identity.dim
-
     @abstractmethod
-    def encode_rows(
-        self, clips: pa.Table, rows: Sequence[int]
-    ) -> tuple[list[NDArray[Any] | None], list[FeatureFault]]:
-        """Features of these rows of a clip shard, and the faults, which name rows of the shard."""
+    def encode_rows(self, clips: pa.Table, rows: Sequence[int]) -> Encoded:
+        """Features of these rows of a clip shard, at its frame rate; the faults name rows of the shard."""
 
 
 class SpeechFeatures(FeatureEncoder):
@@ -138,11 +132,9 @@ class SpeechFeatures(FeatureEncoder):
         name = Path(reference).resolve().name if Path(reference).is_dir() else str(reference)
         return cls(SpeechEncoder.load(reference, layers or (-1,), device), name)
 
-    def encode_rows(
-        self, clips: pa.Table, rows: Sequence[int]
-    ) -> tuple[list[NDArray[Any] | None], list[FeatureFault]]:
+    def encode_rows(self, clips: pa.Table, rows: Sequence[int]) -> Encoded:
         encoded = self.encode(_bytes(clips, "audio", rows), _counts(clips, rows), _fps(clips, rows))
-        return encoded.values, [fault._replace(row=rows[fault.row]) for fault in encoded.faults]
+        return encoded.of(rows)
 
     @_one_thread()
     def encode(
@@ -191,11 +183,9 @@ class MotionFeatures(FeatureEncoder):
         bundle = load_bundle(reference)
         return cls(bundle.autoencoder(), bundle.record.name, device, batch, decoders)
 
-    def encode_rows(
-        self, clips: pa.Table, rows: Sequence[int]
-    ) -> tuple[list[NDArray[Any] | None], list[FeatureFault]]:
+    def encode_rows(self, clips: pa.Table, rows: Sequence[int]) -> Encoded:
         encoded = self.encode(_bytes(clips, "video", rows), _counts(clips, rows))
-        return encoded.values, [fault._replace(row=rows[fault.row]) for fault in encoded.faults]
+        return encoded.of(rows)
 
     @_one_thread()
     @torch.inference_mode()

@@ -13,14 +13,10 @@ import pyarrow as pa
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unsupported
 from ifmdm_core.storage import Storage
-from pipelines.dataset.ids import digest
-from pipelines.dataset.manifest import ShardEntry
+from pipelines.dataset.manifest import ShardEntry, feature_inputs
 from pipelines.dataset.quarantine import QuarantineRecord
 from pipelines.dataset.shard_file import feature_values, open_shard, write_feature_shard
-from pipelines.features.encoders import Encoded, MotionFeatures, SpeechFeatures
-
-
-Encoder = SpeechFeatures | MotionFeatures
+from pipelines.features.encoders import FeatureEncoder, load_encoder
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,6 @@ class FeatureResult:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def feature_inputs(set_digest: str, clips: ShardEntry) -> str:
-    """Key of a feature shard."""
-    return digest("features", set_digest, clips.inputs)
-
-
 class FeatureShardBuilder:
     """Holds the encoders; makes shard after shard."""
 
@@ -88,12 +79,8 @@ class FeatureShardBuilder:
         self._device, self._batch = device, batch
         self._encoders = [(one, self._load(one, generation)) for one in wanted]
 
-    def _load(self, one: FeatureWanted, generation: str) -> Encoder:
-        encoder: Encoder
-        if one.kind == "speech":
-            encoder = SpeechFeatures.from_reference(one.reference, one.layers, self._device)
-        else:
-            encoder = MotionFeatures.from_bundle(one.reference, self._device, self._batch)
+    def _load(self, one: FeatureWanted, generation: str) -> FeatureEncoder:
+        encoder = load_encoder(one.kind, one.reference, self._device, self._batch, one.layers)
         found = encoder.identity.digest(generation)
         if found != one.digest:
             raise Conflict(
@@ -115,7 +102,7 @@ class FeatureShardBuilder:
         return results
 
     def _features(
-        self, work: FeatureShardWork, one: FeatureWanted, encoder: Encoder, clips: pa.Table
+        self, work: FeatureShardWork, one: FeatureWanted, encoder: FeatureEncoder, clips: pa.Table
     ) -> FeatureResult:
         ids = clips.column("clip_id").to_pylist()
         counts: Counter[str] = Counter()
@@ -128,21 +115,20 @@ class FeatureShardBuilder:
             else:
                 missing.append(row)
         faults = []
-        encoded = _encode(encoder, clips, missing)
+        encoded = encoder.encode_rows(clips, missing)
         for row, value in zip(missing, encoded.values, strict=True):
             values[row] = value
         for fault in encoded.faults:
-            row = missing[fault.row]
             faults.append(
                 QuarantineRecord(
                     stage=one.stage,
                     shard=work.name,
-                    source=clips.column("source")[row].as_py(),
+                    source=clips.column("source")[fault.row].as_py(),
                     reason=fault.reason,
                     detail=fault.detail,
-                    clip_id=ids[row],
-                    sha256=clips.column("source_sha256")[row].as_py(),
-                )  # fmt: skip
+                    clip_id=ids[fault.row],
+                    sha256=clips.column("source_sha256")[fault.row].as_py(),
+                )
             )
         counts["rows_made"] += len(missing)
         counts["rows_copied"] += len(ids) - len(missing)
@@ -167,14 +153,6 @@ class FeatureShardBuilder:
                 return {name: value.copy() for name, value in found.items() if value is not None}
         except (NotFound, Conflict, BadInput, Unsupported):
             return {}
-
-
-def _encode(encoder: Encoder, clips: pa.Table, rows: list[int]) -> Encoded:
-    """Features of some rows; their sound or pictures are read as the encoder asks for them."""
-    frames = [clips.column("num_frames")[row].as_py() for row in rows]
-    if isinstance(encoder, SpeechFeatures):
-        return encoder.encode((clips.column("audio")[row].as_py() for row in rows), frames)
-    return encoder.encode((clips.column("video")[row].as_py() for row in rows), frames)
 
 
 def versions() -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 from ifmdm_core.errors import BadInput
 from ifmdm_core.storage import S3Config, Storage
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.manifest import FeatureSet, Manifest, ShardEntry, commit, latest
+from pipelines.dataset.manifest import FeatureSet, Manifest, ShardEntry, commit, feature_inputs, latest
 from pipelines.features.encoders import EncoderIdentity, motion_identity, speech_identity
-from pipelines.features.shard import FeatureResult, FeatureShardWork, FeatureWanted, feature_inputs
+from pipelines.features.shard import FeatureResult, FeatureShardWork, FeatureWanted
 from pipelines.run.commits import Committer, finished, list_features
 from pipelines.run.patient_storage import PatientStorage
 from pipelines.run.pool import Job, Pool

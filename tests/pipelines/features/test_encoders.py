@@ -125,16 +125,19 @@ def test_rows_of_a_shard_at_its_own_frame_rate(motion: MotionFeatures, speech: S
             "video": [clip(0, 9), clip(1, frames), b"broken"], "audio": [None, audio, None],
         }
     )  # fmt: skip
-    values, faults = speech.encode_rows(table, [1, 2])
-    assert np.array_equal(values[0], speech.encode([audio], [frames], fps=20).values[0])
-    assert values[1] is None
-    assert not faults
-    values, faults = motion.encode_rows(table, [2, 1])
-    assert values[0] is None
-    assert values[1].shape == (frames, 20)
-    assert [fault.row for fault in faults] == [2]
-    assert load_encoder("motion", "demo").encoder_digest == motion.encoder_digest
-    assert load_encoder("speech", "demo").dim == speech.dim
+    encoded = speech.encode_rows(table, [1, 2])
+    assert np.array_equal(encoded.values[0], speech.encode([audio], [frames], fps=20).values[0])
+    assert encoded.values[1] is None
+    assert not encoded.faults
+    encoded = motion.encode_rows(table, [2, 1])
+    assert encoded.values[0] is None
+    assert encoded.values[1].shape == (frames, 20)
+    assert [fault.row for fault in encoded.faults] == [2]
+
+
+def test_encoders_by_kind(motion: MotionFeatures, speech: SpeechFeatures):
+    assert load_encoder("motion", "demo").identity == motion.identity
+    assert load_encoder("speech", "demo").identity == speech.identity
 
 
 def test_an_encoder_is_known_without_keeping_it(motion: MotionFeatures, speech: SpeechFeatures):
