@@ -92,7 +92,8 @@ def make_dataset() -> Callable[..., Dataset]:
             table.append(
                 PlannedSource(
                     source=name, file=name, uri=f"/videos/{name}", size=1000, stamp="1", duration=10.0,
-                    sha256=hashlib.sha256(name.encode()).hexdigest(), identity=person, labels=("talk",), rights="CC BY 4.0",
+                    sha256=hashlib.sha256(name.encode()).hexdigest(), identity=person, labels=("talk",),
+                    rights="CC BY 4.0",
                 )
             )  # fmt: skip
         plan = extend(Plan(parameters=parameters or ClipParameters(), shard_s=10.0 * per_shard), table)
