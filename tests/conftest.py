@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from ifmdm_core.storage import S3Config, s3_client
+from tests.flaky_s3 import FlakyS3
 
 SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
 
@@ -14,6 +18,41 @@ SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
 def portrait() -> Path:
     """The bundled photo, one face, 512x512."""
     return SAMPLES / "astronaut.jpg"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """URL of an S3 server of this process, spoken to over HTTP; the credentials are in the environment."""
+    from moto.server import ThreadedMotoServer
+
+    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def s3_config(s3_endpoint: str) -> S3Config:
+    """Its settings; it has a bucket `renders`. Take a prefix of your own."""
+    config = S3Config(endpoint=s3_endpoint, region="us-east-1")
+    s3_client(config).create_bucket(Bucket="renders")
+    return config
+
+
+@pytest.fixture
+def flaky_s3(s3_endpoint: str, s3_config: S3Config) -> Iterator[FlakyS3]:
+    """A proxy before that server, which fails when told to; `flaky_s3.config` goes through it."""
+    with FlakyS3(s3_endpoint, s3_config) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

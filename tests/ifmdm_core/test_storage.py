@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,34 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ifmdm_core import storage
-from ifmdm_core.errors import BadInput, Forbidden, NotFound, Unavailable
-from ifmdm_core.storage import S3Config, Storage, open_storage, s3_client
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
-
-
-@pytest.fixture(scope="session")
-def s3_config(s3_endpoint: str) -> S3Config:
-    config = S3Config(endpoint=s3_endpoint, region="us-east-1")
-    s3_client(config).create_bucket(Bucket="renders")
-    return config
+from ifmdm_core.errors import BadInput, DiskFull, Forbidden, NotFound, Unavailable
+from ifmdm_core.storage import S3Config, Storage, arrow_filesystem, open_storage, s3_client
+from ifmdm_core.storage_faults import disk_errors
+from tests.flaky_s3 import FlakyS3
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -194,3 +173,172 @@ def test_a_folder_behaves_as_a_dictionary(
             del model[key]
             break  # the emptied folders stay, which a dictionary has no word for
     assert {item.key: store.get(item.key) for item in store.list()} == model
+
+
+def test_files_go_up_and_come_down_whole(store: Storage, tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    (tmp_path / "shard.arrow").write_bytes(data)
+    store.upload("clips/a b é.arrow", tmp_path / "shard.arrow")
+    store.fetch("clips/a b é.arrow", tmp_path / "new" / "copy.arrow")
+    assert (tmp_path / "new" / "copy.arrow").read_bytes() == data == store.get("clips/a b é.arrow")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy.arrow"]
+    local = store.local_path("clips/a b é.arrow")
+    assert local is None if store.root.scheme == "s3" else local.read_bytes() == data
+
+
+def test_a_large_file_goes_up_in_parts(
+    s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "PART_SIZE", 5 << 20)  # the smallest part that S3 takes
+    data = os.urandom(12_000_000)
+    (tmp_path / "big").write_bytes(data)
+    store = open_storage(f"s3://renders/{tmp_path.name}", s3_config)
+    store.upload("big", tmp_path / "big")
+    assert store.get("big") == data
+    assert store.info("big").etag.endswith("-3")  # parts
+
+
+def test_info_tells_size_and_changes_with_the_content(store: Storage) -> None:
+    assert store.info("x") is None
+    store.put("x", b"one")
+    first = store.info("x")
+    store.put("x", b"three")
+    second = store.info("x")
+    assert (first.size, second.size) == (3, 5)
+    assert first.etag != second.etag
+    assert [item.etag for item in store.list()] == [second.etag]
+
+
+def test_fetching_what_is_absent_leaves_no_file(store: Storage, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    with pytest.raises(NotFound, match="no/such"):
+        store.fetch("no/such", tmp_path / "here" / "copy")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_uploading_an_absent_file_names_it_and_changes_nothing(store: Storage, tmp_path: Path) -> None:
+    store.put("x", b"old")
+    with pytest.raises(NotFound, match="no-such-file"):
+        store.upload("x", tmp_path / "no-such-file")
+    assert store.get("x") == b"old"
+
+
+def test_a_missing_bucket_is_named_whatever_is_asked(s3_config: S3Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    store = open_storage("s3://absent-bucket/deep", s3_config)
+    for ask in (
+        lambda: store.get("a"),
+        lambda: store.info("a"),
+        lambda: store.fetch("a", tmp_path / "copy"),
+        lambda: store.upload("a", tmp_path / "file"),
+        lambda: list(store.list()),
+    ):
+        with pytest.raises(NotFound, match=r"no bucket 'absent-bucket'.*create it"):
+            ask()
+
+
+def test_a_download_that_breaks_goes_on_where_it_stopped(flaky_s3: FlakyS3, tmp_path: Path) -> None:
+    data = os.urandom(3_500_000)
+    store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
+    store.put("video", data)
+    flaky_s3.cuts, flaky_s3.cut_after = 3, 1_200_000
+    store.fetch("video", tmp_path / "video")
+    assert (tmp_path / "video").read_bytes() == data
+    assert flaky_s3.cuts == 0
+
+
+def test_a_download_that_always_breaks_is_unavailable_and_leaves_no_file(
+    flaky_s3: FlakyS3, tmp_path: Path
+) -> None:
+    store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
+    store.put("video", os.urandom(100_000))
+    flaky_s3.cuts, flaky_s3.cut_after = 1000, 0
+    (tmp_path / "here").mkdir()
+    with pytest.raises(Unavailable, match="video"):
+        store.fetch("video", tmp_path / "here" / "video")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_an_object_overwritten_during_its_download_is_never_a_mixture(
+    flaky_s3: FlakyS3, s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
+    store.put("video", b"a" * 3_000_000)
+    flaky_s3.cuts, flaky_s3.cut_after = 1, 2_000_000
+    passed = flaky_s3.passing
+
+    def overwrite_before_the_second_get(method: str, path: str) -> tuple[bool, bool]:
+        if method == "GET" and any(method == "GET" for method, _ in flaky_s3.seen):
+            open_storage(f"s3://renders/{tmp_path.name}", s3_config).put("video", b"b" * 3_000_000)
+        return passed(method, path)
+
+    monkeypatch.setattr(flaky_s3, "passing", overwrite_before_the_second_get)
+    with pytest.raises(Unavailable, match="overwritten"):
+        store.fetch("video", tmp_path / "video")
+    assert not (tmp_path / "video").exists()
+
+
+def test_a_store_that_slows_down_for_a_moment_is_waited_for(flaky_s3: FlakyS3, tmp_path: Path) -> None:
+    store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
+    flaky_s3.refuse = 2
+    store.put("x", b"1")
+    assert flaky_s3.refuse == 0
+    assert store.get("x") == b"1"
+
+
+def test_a_full_disk_is_told_from_a_silent_store(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: the child may write 1 MB, the object has 2."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "big").write_bytes(bytes(2_000_000))
+    code = f"""
+        import resource
+        from pathlib import Path
+        from ifmdm_core.errors import DiskFull
+        from ifmdm_core.storage import open_storage
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        here = Path({str(tmp_path)!r})
+        store = open_storage(here / "store")
+        for action in (
+            lambda: store.fetch("big", here / "copy"),
+            lambda: store.upload("again", here / "store" / "big"),
+            lambda: store.put("again", bytes(2_000_000)),
+        ):
+            try:
+                action()
+            except DiskFull as error:
+                print(error)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    lines = done.stdout.splitlines()
+    assert [line.split("'")[1] for line in lines] == [str(tmp_path / "copy"), "again", "again"], done.stderr
+    assert all("free some space" in line for line in lines)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["big", "store"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_no_space_and_no_quota_are_a_full_disk(code: int) -> None:
+    with pytest.raises(DiskFull, match="'shard'"), disk_errors("shard"):
+        raise OSError(code, os.strerror(code))
+
+
+def test_listing_says_what_it_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BadInput, match="file"):
+        list(open_storage(tmp_path / "file").list())
+
+
+def test_listing_survives_names_that_are_not_unicode(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9")).write_bytes(b"12")
+    (tmp_path / "a").write_bytes(b"1")
+    assert [(os.fsencode(item.key), item.size) for item in open_storage(tmp_path).list()] == [
+        (b"a", 1), (b"caf\xe9", 2),
+    ]  # fmt: skip
+
+
+def test_pyarrow_reads_with_the_same_settings(s3_config: S3Config, tmp_path: Path) -> None:
+    open_storage(f"s3://renders/{tmp_path.name}", s3_config).put("x", b"arrow")
+    with arrow_filesystem(s3_config).open_input_file(f"renders/{tmp_path.name}/x") as file:
+        assert file.read() == b"arrow"
