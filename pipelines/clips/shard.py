@@ -54,7 +54,7 @@ class ShardResult:
     entry: ShardEntry
     faults: list[QuarantineRecord]
     counts: Counter[str] = field(default_factory=Counter)
-    """sources, clips (shards opened), rows_cut, rows_copied, frames, seconds_of_video"""
+    """sources_opened, clips (shards opened), rows_cut, rows_copied, frames, seconds_of_video"""
 
 
 class ClipShardBuilder:
@@ -126,7 +126,7 @@ class ClipShardBuilder:
                     continue
                 if opened is None or opened[0] != span.source:
                     stack.close()
-                    counts["sources"] += 1
+                    counts["sources_opened"] += 1
                     opened = span.source, self._open(source, room, stack)
                 clips, found = self._cut(opened[1], span)
                 for new in found:
@@ -140,7 +140,7 @@ class ClipShardBuilder:
                             span=(span.start, span.end),
                             sha256=source.sha256,
                             stamp=source.stamp,
-                        )  # fmt: skip
+                        )
                     )
                 counts["seconds_of_video"] += round(span.end - span.start)
                 for clip in clips:

@@ -23,9 +23,11 @@ from pipelines.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pipelines.run.cluster import Cluster
+    from pipelines.run.pool import Pool
+    from pipelines.run.progress import Progress
     from pipelines.run.settings import RunSettings
 
 RayOption = Annotated[
@@ -111,7 +113,8 @@ def clips(
 
     with _cluster(settings) as cluster, _progress("clips", quiet) as progress:
         make = _pool(cluster, settings, progress, ClipWorker, dataset, run.parameters, s3)
-        _finish(run.run(make, progress), progress, summary)
+        done = run.run(make, progress)
+    _finish(done, progress, summary)
 
 
 def features(
@@ -166,7 +169,8 @@ def features(
 
     with _cluster(settings) as cluster, _progress("features", quiet) as progress:
         make = _pool(cluster, settings, progress, FeatureWorker, dataset, run.generation_name, run.wanted, s3)
-        _finish(run.run(make, progress), progress, summary)
+        done = run.run(make, progress)
+    _finish(done, progress, summary)
 
 
 def register(app: typer.Typer) -> None:
@@ -198,34 +202,32 @@ def _cluster(settings: RunSettings) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _progress(stage: str, quiet: bool) -> Iterator[Any]:
+def _progress(stage: str, quiet: bool) -> Iterator[Progress]:
     from pipelines.run.progress import Progress
 
-    with Progress(stage, quiet=quiet) as progress:
+    with Progress(stage, quiet) as progress:
         yield progress
 
 
-def _pool(cluster: Cluster, settings: RunSettings, progress: Any, kind: type, *arguments: Any) -> Any:
+def _pool(
+    cluster: Cluster, settings: RunSettings, progress: Progress, kind: type, *arguments: Any
+) -> Callable[[], Pool]:
     from pipelines.run.pool import Pool
     from pipelines.run.workers import start
 
     size = settings.size(cluster.cpus, cluster.gpus)
-    return lambda: Pool(
-        lambda: start(kind, settings, *arguments),
-        size,
-        on_retry=lambda name, cause: progress.retry(name, cause),
-    )
+    return lambda: Pool(lambda: start(kind, settings, *arguments), size, on_retry=progress.retry)
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _finish(summary: dict[str, Any], progress: Any, file: Path | None) -> None:
-    whole = {**summary, "progress": progress.summary()}
+def _finish(done: dict[str, Any], progress: Progress, file: Path | None) -> None:
+    summary = {**done, "progress": progress.summary()}
     if file is not None:
-        file.write_text(json.dumps(whole, indent=1))
-    print_json(whole)
+        file.write_text(json.dumps(summary, indent=1))
+    print_json(summary)
     if summary["failed"]:
         name, reason = next(iter(summary["failed"].items()))
         raise IfmdmError(

@@ -16,12 +16,12 @@ from pipelines.clips.shard import ClipShardWork, ShardResult
 from pipelines.clips.sources import SourceList, list_sources
 from pipelines.dataset.manifest import FileRef, Generation, Manifest, commit, latest, replaced
 from pipelines.dataset.parameters import ClipParameters
-from pipelines.dataset.plan import BYTES_PER_S, Plan, PlannedSource, extend, shard_seconds
+from pipelines.dataset.plan import BYTES_PER_S, Plan, PlannedShard, PlannedSource, extend, shard_seconds
 from pipelines.dataset.quarantine import QuarantineRecord, read_records, write_records
 from pipelines.run.commits import Committer, finished, list_clips, plan_of
 from pipelines.run.intake import SHARD, STAGE, Intake, accept, chunks, sort_items
 from pipelines.run.patient_storage import PatientStorage
-from pipelines.run.pool import Job, Outcome, Pool
+from pipelines.run.pool import Job, Pool
 from pipelines.run.progress import Progress
 from pipelines.run.settings import RunSettings
 
@@ -85,8 +85,8 @@ class ClipsRun:
         manifest = latest(self.storage)
         plan = self._plan_in(manifest)
         listed, intake = self._intake(manifest, plan)
-        self.counts.update(sources=len(intake), known=len(intake.known), refused_before=len(intake.refused))
         progress.start(sources=len(listed.items))
+        self.counts.update(listed=len(intake), known=len(intake.known), refused_before=len(intake.refused))
         pending = self._pending(manifest, plan) if plan else []
         if not intake.fresh and not pending and plan and not self._plan_changes(plan, intake):
             return self._summary(manifest, {})
@@ -125,7 +125,9 @@ class ClipsRun:
             )
             for name, items in groups.items()
         ]
-        planned, refused, unreadable = [], [], []
+        planned: list[PlannedSource] = []
+        refused: list[QuarantineRecord] = []
+        unreadable: list[str] = []
         for outcome in pool.run(jobs):
             if outcome.error is not None:
                 raise outcome.error  # without the whole list there is no plan
@@ -209,58 +211,54 @@ class ClipsRun:
             base.quarantine, **{name: write_records(self.storage, STAGE, SHARD, [*records.values()])}
         )
 
-    def _pending(self, manifest: Manifest, plan: Plan) -> list[Any]:
+    def _pending(self, manifest: Manifest, plan: Plan) -> list[PlannedShard]:
         entries = manifest.generations[self._generation].shards
         keys = plan.keys()
         return [s for s in plan.shards if s.name not in entries or entries[s.name].inputs != keys[s.name]]
 
     def _cut(self, pool: Pool, manifest: Manifest, plan: Plan, progress: Progress) -> dict[str, str]:
-        entries = manifest.generations[self._generation].shards
+        """Make the shards that are missing; names of those that could not be made, with the reason."""
         stage = f"clips-{self._generation}"
-        jobs = []
-        for shard in self._pending(manifest, plan):
-            ref = manifest.quarantine.get(f"{stage}/{shard.name}")
-            work = ClipShardWork(
-                shard.name, shard.spans, {s.source: plan.sources[s.source] for s in shard.spans},
-                plan.key(shard), entries.get(shard.name), tuple(read_records(self.storage, ref) if ref else ()),
-            )  # fmt: skip
-            deadline = self.settings.deadline(work.seconds)
-            jobs.append(Job(f"clips {shard.name}", "build", work, work.seconds, deadline))
-        seconds = {job.name: job.cost for job in jobs}
-        progress.shards(len(jobs), seconds=sum(seconds.values()))
+        jobs = [self._job(manifest, plan, shard) for shard in self._pending(manifest, plan)]
+        if not jobs:
+            return {}
         committer = Committer(self.storage, list_clips(self.storage, self._plans))
         failed: dict[str, str] = {}
-        bad = 0
+        bad = seen = 0
+        progress.shards(len(jobs), seconds=sum(job.cost for job in jobs))
         try:
             for outcome in pool.run(jobs):
-                self._note(outcome, progress, pool, failed)
+                name = outcome.job.payload.name
                 if outcome.error is not None:
+                    failed[name] = str(outcome.error)
+                    progress.failed(name, failed[name])
                     continue
                 result: ShardResult = outcome.value
                 committer.add(
-                    finished(self.storage, self._generation, stage, result.name, result.entry, result.faults)
+                    finished(self.storage, self._generation, stage, name, result.entry, result.faults)
                 )
+                self.counts.update(result.counts)
+                self.counts[f"node {outcome.node}"] += 1
+                progress.shard(
+                    seconds=outcome.job.cost, videos=result.counts["sources_opened"], clips=result.entry.rows,
+                    frames=result.entry.frames, quarantined=len(result.faults), running=pool.running,
+                )  # fmt: skip
+                seen += len(outcome.job.payload.sources)
                 bad += len({fault.source for fault in result.faults})
-                self._check_bad(bad, len({s.source for s in outcome.job.payload.spans}) + self.counts["seen"])
-                self.counts["seen"] += len({s.source for s in outcome.job.payload.spans})
+                self._check_bad(bad, seen)
         finally:
             committer.flush()
         return failed
 
-    def _note(self, outcome: Outcome, progress: Progress, pool: Pool, failed: dict[str, str]) -> None:
-        name = outcome.job.payload.name
-        if outcome.error is not None:
-            failed[name] = str(outcome.error)
-            progress.failed(name, str(outcome.error))
-            return
-        result: ShardResult = outcome.value
-        self.counts.update(result.counts)
-        self.counts["quarantined"] += len(result.faults)
-        self.counts[f"node {outcome.node}"] += 1
-        progress.shard(
-            seconds=outcome.job.cost, videos=result.counts["sources"], clips=result.entry.rows,
-            frames=result.entry.frames, quarantined=len(result.faults), running=pool.running,
+    def _job(self, manifest: Manifest, plan: Plan, shard: PlannedShard) -> Job:
+        ref = manifest.quarantine.get(f"clips-{self._generation}/{shard.name}")
+        work = ClipShardWork(
+            name=shard.name, spans=shard.spans,
+            sources={span.source: plan.sources[span.source] for span in shard.spans},
+            inputs=plan.key(shard), previous=manifest.generations[self._generation].shards.get(shard.name),
+            faults=tuple(read_records(self.storage, ref) if ref else ()),
         )  # fmt: skip
+        return Job(f"clips {shard.name}", "build", work, work.seconds, self.settings.deadline(work.seconds))
 
     def _check_bad(self, bad: int, seen: int) -> None:
         allowed = self.settings.max_bad_fraction

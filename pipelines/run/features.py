@@ -14,7 +14,7 @@ from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.manifest import FeatureSet, Manifest, ShardEntry, commit, feature_inputs, latest
 from pipelines.features.encoders import EncoderIdentity, motion_identity, speech_identity
 from pipelines.features.shard import FeatureResult, FeatureShardWork, FeatureWanted
-from pipelines.run.commits import Committer, finished, list_features
+from pipelines.run.commits import Committer, Finished, finished, list_features
 from pipelines.run.patient_storage import PatientStorage
 from pipelines.run.pool import Job, Pool
 from pipelines.run.progress import Progress
@@ -98,55 +98,47 @@ class FeaturesRun:
     def run(self, make_pool: Callable[[], Pool], progress: Progress) -> dict[str, Any]:
         """Do it; the summary.
 
+        Args:
+            make_pool: the workers, started only when there is work for them.
+
         Raises:
             Unavailable, DiskFull, Forbidden: storage, disk or cluster; what was finished is kept.
         """
-        manifest = latest(self.storage)
-        works = self.work(manifest)
-        progress.start(sources=0)
-        if not works:
-            return self._summary(manifest, {})
+        works = self.work(latest(self.storage))
         manifest = commit(self.storage, self._with_sets)
-        seconds = sum(work.seconds for work in works)
-        progress.shards(len(works), seconds=seconds)
+        failed: dict[str, str] = {}
+        if not works:
+            return self._summary(manifest, failed)
         jobs = [
             Job(f"features {work.name}", "build", work, work.seconds, self.settings.deadline(work.seconds))
             for work in works
         ]
+        progress.shards(len(jobs), seconds=sum(job.cost for job in jobs))
         committer = Committer(self.storage, list_features)
-        failed: dict[str, str] = {}
         with make_pool() as pool:
             try:
                 for outcome in pool.run(jobs):
-                    name = outcome.job.payload.name
+                    work = outcome.job.payload
                     if outcome.error is not None:
-                        failed[name] = str(outcome.error)
-                        progress.failed(name, str(outcome.error))
+                        failed[work.name] = str(outcome.error)
+                        progress.failed(work.name, failed[work.name])
                         continue
                     results: list[FeatureResult] = outcome.value
                     for result in results:
-                        group = f"{result.wanted.kind}/{result.wanted.digest}"
-                        committer.add(
-                            finished(
-                                self.storage,
-                                group,
-                                result.wanted.stage,
-                                result.name,
-                                result.entry,
-                                result.faults,
-                            )
-                        )
+                        committer.add(self._finished(result))
                         self.counts.update(result.counts)
-                        self.counts["quarantined"] += len(result.faults)
                     self.counts[f"node {outcome.node}"] += 1
-                    clips = outcome.job.payload.clips
                     progress.shard(
-                        seconds=outcome.job.cost, videos=0, clips=clips.rows, frames=clips.frames,
-                        quarantined=sum(len(r.faults) for r in results), running=pool.running,
+                        seconds=work.seconds, videos=0, clips=work.clips.rows, frames=work.clips.frames,
+                        quarantined=sum(len(result.faults) for result in results), running=pool.running,
                     )  # fmt: skip
             finally:
                 committer.flush()
         return self._summary(latest(self.storage), failed)
+
+    def _finished(self, result: FeatureResult) -> Finished:
+        group = f"{result.wanted.kind}/{result.wanted.digest}"
+        return finished(self.storage, group, result.wanted.stage, result.name, result.entry, result.faults)
 
     def _with_sets(self, base: Manifest) -> Manifest:
         """The manifest with the wanted sets begun, where they are not there yet."""

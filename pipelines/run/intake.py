@@ -117,5 +117,5 @@ def _said(source: PlannedSource, item: SourceItem) -> PlannedSource:
             "rights": item.rights,
             "consent": item.consent,
             "split": item.split,
-        }  # fmt: skip
+        }
     )

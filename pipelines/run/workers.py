@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import ray
@@ -55,14 +56,13 @@ class ClipWorker:
         found: list[Probed | str] = []
         for item in items:
             try:
-                probed = with_retries(
-                    lambda item=item: probe_source(item, self._s3, self._settings.scratch),
-                    f"reading {item.source}",
-                )
-                found.append(probed)
+                found.append(with_retries(partial(self._probe, item), f"reading {item.source}"))
             except (NotFound, Forbidden) as error:
                 found.append(str(error))
         return found
+
+    def _probe(self, item: SourceItem) -> Probed:
+        return probe_source(item, self._s3, self._settings.scratch)
 
     def build(self, work: ClipShardWork) -> ShardResult:
         """One clip shard."""
