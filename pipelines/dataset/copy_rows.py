@@ -90,7 +90,7 @@ def copied_features(
         part = table.slice(piece.start, len(piece))
         ids += part.column("clip_id").to_pylist()
         column = part.column(kind)
-        for row in range(len(piece)):
+        for row in range(part.num_rows):
             value = feature_values(column, row, dim)
             values.append(None if value is None else value.copy())
     return ids, values

@@ -14,8 +14,17 @@ import pytest
 from ifmdm_core.media.clip_codec import encode_clip, encode_sound
 from ifmdm_core.storage import S3Config
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ids import clip_id, digest, feature_digest
-from pipelines.dataset.manifest import FeatureSet, FileRef, Generation, Manifest, ShardEntry, commit, replaced
+from pipelines.dataset.ids import clip_id, feature_digest
+from pipelines.dataset.manifest import (
+    FeatureSet,
+    FileRef,
+    Generation,
+    Manifest,
+    ShardEntry,
+    commit,
+    feature_inputs,
+    replaced,
+)
 from pipelines.dataset.parameters import ClipParameters
 from pipelines.dataset.plan import Plan, PlannedShard, PlannedSource, Span, extend
 from pipelines.dataset.shard_file import write_clip_shard, write_feature_shard
@@ -161,7 +170,7 @@ def write_features(
         with tempfile.TemporaryDirectory() as scratch:
             entries[shard] = write_feature_shard(
                 dataset.storage, f"{kind}/{made}", shard, kind, DIMS[kind], [row["clip_id"] for row in rows], values,
-                inputs=digest(kind, made, entry.inputs), clips_key=entry.inputs, scratch=Path(scratch),
+                inputs=feature_inputs(made, entry), clips_key=entry.inputs, scratch=Path(scratch),
             )  # fmt: skip
     features = FeatureSet.model_validate(
         {

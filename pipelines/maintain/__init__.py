@@ -1,0 +1,1 @@
+"""Care of a dataset: other shard sizes, sources taken out, what nobody needs any more, a second look at refusals."""
