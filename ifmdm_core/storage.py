@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ifmdm_core.errors import BadInput, Forbidden
+from ifmdm_core.errors import BadInput, Forbidden, NotFound, Unavailable
 from ifmdm_core.storage_faults import disk_errors, no_bucket, s3_errors
 from ifmdm_core.uri import Uri, check_key
 
