@@ -55,8 +55,6 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
             f"cpus is {cpus}" + (f" for the running cluster {address!r}" if address is not None else ""),
             fix="give at least 1, and only for a local cluster",
         )
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     joined = ray.is_initialized()

@@ -179,7 +179,9 @@ class Progress:
 
     def _said(self) -> str:
         done = self.done
-        if not self.total_shards and not done["shards"]:
+        if not self.total_shards:
+            if not done["probed"]:
+                return "nothing to do" if self._over.is_set() else "starting"
             return (
                 f"{done['probed']:,}/{self.sources:,} videos looked at, {done['quarantined']:,} quarantined"
             )
