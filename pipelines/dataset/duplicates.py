@@ -48,7 +48,7 @@ def find_duplicates(clip_ids: Sequence[str], fingerprints: Sequence[bytes]) -> d
     for first, second in _close_pairs(prints):
         _join(group, first, second)
     keepers: dict[int, str] = {}
-    roots = [_root(group, number) for number in which.reshape(-1)]
+    roots = [_root(group, int(number)) for number in which.reshape(-1)]
     for root, clip in zip(roots, clip_ids, strict=True):
         keepers[root] = min(clip, keepers.get(root, clip))
     pairs = ((clip, keepers[root]) for root, clip in zip(roots, clip_ids, strict=True))

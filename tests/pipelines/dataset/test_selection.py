@@ -24,7 +24,7 @@ from pipelines.dataset.selection import (
     save_selection,
 )
 
-LIFTED = {"minimum": {"face_size": -np.inf, "sharpness": -np.inf}, "maximum": {}}
+LIFTED = {"face_size": -np.inf, "sharpness": -np.inf}
 
 
 def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
@@ -72,11 +72,12 @@ def test_rights_that_are_not_allowed_or_not_known_are_refused(
     dataset = make_dataset(
         tmp_path / "set", features=(), change=lambda row: {**row, "rights": rights[row["identity"]]}
     )
-    selection = build_selection(dataset, "free", rights=["CC BY 4.0"], **LIFTED)
+    selection = build_selection(dataset, "free", rights=["CC BY 4.0"], minimum=LIFTED)
     assert selection.counts["rights research"] == selection.counts["rights unknown"] == 4
     assert {row["identity"] for row in rows_of(dataset) if not selection.refusal(row)} == {"anna"}
     assert (
-        len([row for row in rows_of(dataset) if build_selection(dataset, "all", **LIFTED).refusal(row)]) == 0
+        len([row for row in rows_of(dataset) if build_selection(dataset, "all", minimum=LIFTED).refusal(row)])
+        == 0
     )
 
 
