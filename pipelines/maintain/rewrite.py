@@ -156,10 +156,9 @@ class _Writer:
         with ThreadPoolExecutor(THREADS, "rewrite") as pool:
             jobs = [pool.submit(self._shard, s, [places[_span_key(p)] for p in s.spans]) for s in ready]
             for shard, job in zip(ready, jobs, strict=True):
-                entry, features = job.result()
-                result.shards[shard.name] = entry
-                for name, made in features.items():
-                    result.features[name][shard.name] = made
+                result.shards[shard.name], made = job.result()
+                for name, entry in made.items():
+                    result.features[name][shard.name] = entry
         result.moved = len(ready)
         result.shards = dict(sorted(result.shards.items()))
         result.features = {name: dict(sorted(shards.items())) for name, shards in result.features.items()}
@@ -168,7 +167,7 @@ class _Writer:
 
     def _places(self, shards: Sequence[PlannedShard]) -> dict[tuple[Any, ...], Piece]:
         """Where the rows of every finished span are."""
-        places = {}
+        places: dict[tuple[Any, ...], Piece] = {}
         for shard in shards:
             entry = self.before.shards.get(shard.name)
             try:

@@ -10,29 +10,11 @@ from pipelines.dataset.manifest import Manifest, commit
 from pipelines.dataset.parameters import ClipParameters
 from pipelines.dataset.plan import Plan, PlannedSource, extend
 from pipelines.dataset.quarantine import QuarantineRecord, all_records, write_records
-from pipelines.dataset.shard_file import feature_values
 from pipelines.maintain.reshard import regrouped, reshard
 
 
-def contents(dataset: Dataset) -> dict[str, tuple]:
-    """Everything by clip id: the row, its speech and its motion."""
-    sets = [dataset.features(kind) for kind in ("speech", "motion")]
-    found = {}
-    for shard in dataset.generation()[1].shards:
-        with dataset.aligned(shard, *sets) as (clips, *tables):
-            for row, columns in enumerate(clips.to_pylist()):
-                values = [
-                    feature_values(table.column(features.kind), row, features.dim)
-                    for table, features in zip(tables, sets, strict=True)
-                ]
-                name = columns["clip_id"]
-                assert name not in found
-                found[name] = (columns, *[None if v is None else v.tobytes() for v in values])
-    return found
-
-
 @pytest.mark.parametrize("seconds", [10.0, 1000.0, 25.0])
-def test_the_same_rows_in_other_shards(dataset: Dataset, seconds: float):
+def test_the_same_rows_in_other_shards(dataset: Dataset, seconds: float, contents):
     before = contents(dataset)
     after, report = reshard(dataset, seconds=seconds)
     assert contents(after) == before
@@ -63,7 +45,7 @@ def test_dry_run_and_the_present_size_write_nothing(dataset: Dataset):
     assert [item.key for item in dataset.storage.list()] == keys
 
 
-def test_old_shards_stay_until_the_manifest_is_there(dataset: Dataset):
+def test_old_shards_stay_until_the_manifest_is_there(dataset: Dataset, contents):
     listed = dataset.manifest.files()
     after, _ = reshard(dataset, seconds=10)
     assert all(dataset.storage.info(key) for key in listed)
