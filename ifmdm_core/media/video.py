@@ -28,6 +28,7 @@ MAX_PIXELS = 8192 * 4608  # of one frame
 DECORD_BATCH = 16  # frames
 BATCH_BYTES = 64 << 20  # of one batch; large frames come in smaller ones
 SEEK = 2.0  # seconds: a part that begins later is looked up by its keyframe
+LATE = 0.1  # the last frame of a file may begin so early, as a part of its duration
 MISSING = 0.95  # a file with fewer than this part of its declared frames is truncated
 
 Frame = npt.NDArray[np.uint8]
@@ -154,6 +155,8 @@ def _decord_frames(
         raise RuntimeError("fewer frames than declared")
     stamps = np.asarray(video.get_frame_timestamp(np.arange(len(video))), np.float64)[:, 0]  # [n]
     stamps -= stamps[0]
+    if _ends_early(info, stamps[-1]):
+        raise RuntimeError("shorter than declared")
     last = stamps[-1] + 0.5 / info.fps
     if end is not None:
         last = min(last, end)
@@ -197,12 +200,22 @@ def _av_frames(
             raise _damaged(name, f"{reason(error)} after {time:.2f} s") from error
         if info.num_frames is not None and decoded < MISSING * info.num_frames - 1:
             raise _damaged(name, f"it ends after {decoded} of {info.num_frames} frames")
+        if _ends_early(info, time):
+            raise _damaged(name, f"it ends after {time:.1f} of {info.duration:.1f} s")
         last = time + 0.5 / info.fps
         if end is not None:
             last = min(last, end)
         while previous is not None and start + k / fps < last - 1e-6 / fps:
             yield _rgb(previous)
             k += 1
+
+
+def _ends_early(info: VideoInfo, last: float) -> bool:
+    """Whether a file that does not say how many frames it holds ends long before the time its header says.
+
+    A still picture at the end may be one long frame, so only a tenth of the time and a second tell.
+    """
+    return info.num_frames is None and info.duration is not None and last < (1 - LATE) * info.duration - 1.0
 
 
 def _count_packets(container: Any, stream: Any, info: VideoInfo, name: str) -> None:
