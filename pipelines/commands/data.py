@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipelines.commands import extract
+from pipelines.commands import extract, inspect, maintain
 
 app = typer.Typer(
     name="data",
@@ -12,5 +12,5 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for module in (extract,):
+for module in (extract, inspect, maintain):
     module.register(app)
