@@ -87,3 +87,26 @@ def test_a_place_without_a_dataset_says_so(run: Run, tmp_path: Path) -> None:
         extra = ["x"] if command == ["select"] else []
         with pytest.raises(NotFound, match="is no dataset"):
             run(*command, tmp_path / "nothing", *extra)
+
+
+def test_stats_are_written_as_page_and_picture(run: Run, root: str, tmp_path: Path) -> None:
+    text = run("stats", root, "--out", tmp_path / "report.html", "--png", tmp_path / "report.png")
+    assert text.startswith("12 clips")
+    assert "motion/" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(run("stats", root, "--json"))["sources"] == 6
+
+
+def test_diff_and_sample_run(
+    run: Run, root: str, tmp_path: Path, dataset: Dataset, add_features: Callable[..., Dataset]
+) -> None:
+    first = dataset.features("motion").digest
+    second = add_features(dataset, "motion", "second").features("motion").digest
+    found = json.loads(run("diff", root, first[:6], second[:6], "--json", "--worst", 2))
+    assert (found["clips"], len(found["worst"])) == (12, 2)
+    assert "R² of the best linear map" in run("diff", root, first, second)
+    assert "3 clips" in run("sample", root, "-o", tmp_path / "sheet.jpg", "-n", 3)
+    with pytest.raises(BadInput, match="cannot write this kind"):
+        run("sample", root, "-o", tmp_path / "sheet.gif")
+    with pytest.raises(NotFound, match="no motion features beef"):
+        run("sample", root, "-o", tmp_path / "sheet.jpg", "--motion", "beef")
