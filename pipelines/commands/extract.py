@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,6 @@ from pipelines.commands.common import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pipelines.run.cluster import Cluster
     from pipelines.run.pool import Pool
     from pipelines.run.progress import Progress
     from pipelines.run.settings import RunSettings
@@ -71,6 +70,12 @@ def clips(
     sync: Annotated[
         bool, typer.Option("--sync", help="drop clips of sources that SOURCE no longer has")
     ] = False,
+    shard_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--shard-seconds", min=0.1, help="video in a shard of a new dataset; default: by amount"
+        ),
+    ] = None,
     max_bad_fraction: Annotated[
         float,
         typer.Option("--max-bad-fraction", min=0, max=1, help="stop when more of the sources is refused"),
@@ -104,15 +109,22 @@ def clips(
     )  # fmt: skip
     s3 = s3_config(endpoint, profile, role)
     run = ClipsRun(
-        source, dataset, load_config(ClipParameters, parameters, overrides or ()), settings, s3, sync, _say
+        source,
+        dataset,
+        load_config(ClipParameters, parameters, overrides or ()),
+        settings,
+        s3,
+        sync,
+        shard_seconds,
+        _say,
     )
     if dry_run:
         print_json(run.dry_run())
         return
     from pipelines.run.workers import ClipWorker
 
-    with _cluster(settings) as cluster, _progress("clips", quiet) as progress:
-        make = _pool(cluster, settings, progress, ClipWorker, dataset, run.parameters, s3)
+    with _progress("clips", quiet) as progress, ExitStack() as stack:
+        make = _pool(stack, settings, progress, ClipWorker, dataset, run.parameters, s3)
         done = run.run(make, progress)
     _finish(done, progress, summary)
 
@@ -167,8 +179,8 @@ def features(
         return
     from pipelines.run.workers import FeatureWorker
 
-    with _cluster(settings) as cluster, _progress("features", quiet) as progress:
-        make = _pool(cluster, settings, progress, FeatureWorker, dataset, run.generation_name, run.wanted, s3)
+    with _progress("features", quiet) as progress, ExitStack() as stack:
+        make = _pool(stack, settings, progress, FeatureWorker, dataset, run.generation_name, run.wanted, s3)
         done = run.run(make, progress)
     _finish(done, progress, summary)
 
@@ -194,14 +206,6 @@ def _reference(text: str | None) -> str | None:
 
 
 @contextmanager
-def _cluster(settings: RunSettings) -> Iterator[Cluster]:
-    from pipelines.run.cluster import connect
-
-    with connect(settings.address) as cluster:
-        yield cluster
-
-
-@contextmanager
 def _progress(stage: str, quiet: bool) -> Iterator[Progress]:
     from pipelines.run.progress import Progress
 
@@ -210,13 +214,19 @@ def _progress(stage: str, quiet: bool) -> Iterator[Progress]:
 
 
 def _pool(
-    cluster: Cluster, settings: RunSettings, progress: Progress, kind: type, *arguments: Any
+    stack: ExitStack, settings: RunSettings, progress: Progress, kind: type, *arguments: Any
 ) -> Callable[[], Pool]:
+    """Joins the cluster, until `stack` is closed, and starts workers, once there is work for them."""
+    from pipelines.run.cluster import connect
     from pipelines.run.pool import Pool
     from pipelines.run.workers import start
 
-    size = settings.size(cluster.cpus, cluster.gpus)
-    return lambda: Pool(lambda: start(kind, settings, *arguments), size, on_retry=progress.retry)
+    def make() -> Pool:
+        cluster = stack.enter_context(connect(settings.address))
+        size = settings.size(cluster.cpus, cluster.gpus)
+        return Pool(lambda: start(kind, settings, *arguments), size, on_retry=progress.retry)
+
+    return make
 
 
 def _say(line: str) -> None:

@@ -40,6 +40,8 @@ class ClipsRun:
     s3: S3Config | None = None
     sync: bool = False
     """drop sources that SOURCE lacks"""
+    shard_s: float | None = None
+    """seconds of video in a shard of a new generation; None decides by the amount of video"""
     report: Callable[[str], None] = print
     counts: Counter[str] = field(default_factory=Counter)
     _plans: dict[str, Plan] = field(default_factory=dict)
@@ -157,7 +159,8 @@ class ClipsRun:
         def change(base: Manifest) -> Manifest:
             old = self._plan_in(base)
             total = sum(source.duration for source in (*planned, *intake.known))
-            start = old or Plan(parameters=self.parameters, shard_s=shard_seconds(total, self.parameters))
+            shard_s = self.shard_s or shard_seconds(total, self.parameters)
+            start = old or Plan(parameters=self.parameters, shard_s=shard_s)
             entries = base.generations[self._generation].shards if old else {}
             keys = start.keys()
             done = [name for name, entry in entries.items() if entry.inputs == keys.get(name)]
