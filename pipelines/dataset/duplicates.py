@@ -81,15 +81,14 @@ def _candidates(prints: Bytes, sound: bool) -> Iterator[tuple[NDArray[np.int64],
         return
     for key in _bands(prints, sound):
         order = np.argsort(key, kind="stable")
-        edges = np.flatnonzero(np.diff(key[order])) + 1
-        for bucket in np.split(order, edges):
-            step = max(1, _PAIRS // len(bucket))
-            for start in range(0, len(bucket) - 1, step):
-                block = bucket[start : start + step]
-                left, right = np.meshgrid(np.arange(start, start + len(block)), np.arange(len(bucket)))
-                upper = right > left
-                if upper.any():
-                    yield bucket[left[upper]], bucket[right[upper]]
+        key = key[order]
+        first, lag = np.arange(len(key) - 1), 1  # rows with the same key lie side by side
+        while len(first := first[first + lag < len(key)]):
+            first = first[key[first] == key[first + lag]]
+            for block in range(0, len(first), _PAIRS):
+                part = first[block : block + _PAIRS]
+                yield order[part], order[part + lag]
+            lag += 1
 
 
 def _bands(prints: Bytes, sound: bool) -> Iterator[NDArray[np.uint64]]:

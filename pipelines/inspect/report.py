@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,11 +84,11 @@ def page(stats: Stats) -> str:
         parts.append(_table("sound late, by folder", ("folder", "seconds"), offsets))
     if stats.motion:
         names = ("mean", "deviation", "speed", "minimum", "maximum", "saturated")
-        rows = [
+        dims = [
             (str(dim), *(f"{stats.motion[name][dim]:.4f}" for name in names))
             for dim in range(len(stats.motion["mean"]))
         ]
-        parts.append(_table(f"{stats.motion['name']}, by dimension", ("dimension", *names), rows))
+        parts.append(_table(f"{stats.motion['name']}, by dimension", ("dimension", *names), dims))
     style = (
         "body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1200px;padding:0 1rem;color:#222}"
         "img{max-width:100%}h2{font-size:1.05rem;margin:1.6rem 0 .3rem}h1{font-size:1.2rem;overflow-wrap:anywhere}"
@@ -109,7 +110,7 @@ def _headline(stats: Stats) -> str:
     )
 
 
-def _table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
     return f"<h2>{html.escape(title)}</h2><table><tr>{top}</tr>{body}</table>"
@@ -140,7 +141,7 @@ def _histogram(axes: Axes, found: dict[str, Any], title: str, unit: str) -> None
         )
 
 
-def _bars(axes: Axes, values: dict[str, float], title: str, colour: str = BLUE) -> None:
+def _bars(axes: Axes, values: Mapping[str, float], title: str, colour: str = BLUE) -> None:
     _plain(axes, title)
     if not values:
         axes.text(0.5, 0.5, "none", ha="center", color=GREY, transform=axes.transAxes)

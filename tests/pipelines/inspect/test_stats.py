@@ -36,8 +36,9 @@ def test_figures_are_those_of_the_rows(dataset: Dataset) -> None:
     for shard in dataset.generation()[1].shards:
         with dataset.aligned(shard, motion) as (clips, table):
             rows += clips.drop(["video", "audio"]).to_pylist()
-            moves += [feature_values(table["motion"], k, 20).copy() for k in range(table.num_rows)]
+            moves += [np.array(feature_values(table["motion"], k, 20)) for k in range(table.num_rows)]
     assert (stats.clips, stats.sources) == (12, 6)
+    assert stats.motion is not None
     assert stats.frames == sum(row["num_frames"] for row in rows) == stats.motion["frames"]
     assert stats.hours == pytest.approx(stats.frames / 25 / 3600)
     assert stats.silent_clips == sum(row["loudness"] is None for row in rows)
@@ -67,6 +68,7 @@ def test_a_selection_narrows_everything(dataset: Dataset) -> None:
     selection = build_selection(dataset, "sharp", minimum={"sharpness": 200})
     stats = compute_stats(dataset, selection=selection, motion=dataset.features("motion"))
     assert 0 < stats.clips < 12
+    assert stats.motion is not None
     assert stats.clips + sum(stats.left_out.values()) == 12
     assert stats.frames == stats.motion["frames"]
     assert "unknown" not in stats.groups["split"]
