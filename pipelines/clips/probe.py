@@ -49,7 +49,7 @@ def probe_source(item: SourceItem, s3: S3Config | None = None, folder: Path | No
             duration = probe_video(path, item.source).duration
             return Probed(**common, duration=duration or measured_seconds(path, item.source))
         except BadInput as error:
-            return Probed(**common, fault_reason=content_fault(error), fault_detail=str(error))
+            return Probed(**common, fault_reason=content_fault(error), fault_detail=error.what)
 
 
 def content_fault(error: BadInput) -> str:
