@@ -55,6 +55,8 @@ class ShardResult:
     faults: list[QuarantineRecord]
     counts: Counter[str] = field(default_factory=Counter)
     """sources_opened, clips (shards opened), rows_cut, rows_copied, frames, seconds_of_video"""
+    waits: list[str] = field(default_factory=list)
+    """what storage was waited for, and why"""
 
 
 class ClipShardBuilder:

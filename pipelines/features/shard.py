@@ -55,6 +55,8 @@ class FeatureResult:
     entry: ShardEntry
     faults: list[QuarantineRecord]
     counts: Counter[str] = field(default_factory=Counter)
+    waits: list[str] = field(default_factory=list)
+    """what storage was waited for, and why"""
 
 
 class FeatureShardBuilder:

@@ -237,6 +237,8 @@ class ClipsRun:
                     progress.failed(name, failed[name])
                     continue
                 result: ShardResult = outcome.value
+                for wait in result.waits:
+                    progress.retry(outcome.job.name, wait)
                 committer.add(
                     finished(self.storage, self._generation, stage, name, result.entry, result.faults)
                 )

@@ -124,6 +124,8 @@ class FeaturesRun:
                         progress.failed(work.name, failed[work.name])
                         continue
                     results: list[FeatureResult] = outcome.value
+                    for wait in (wait for result in results for wait in result.waits):
+                        progress.retry(outcome.job.name, wait)
                     for result in results:
                         committer.add(self._finished(result))
                         self.counts.update(result.counts)

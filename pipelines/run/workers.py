@@ -13,7 +13,7 @@ from pipelines.clips.probe import Probed, probe_source
 from pipelines.clips.shard import ClipShardBuilder, ClipShardWork, ShardResult
 from pipelines.clips.sources import SourceItem
 from pipelines.dataset.parameters import ClipParameters
-from pipelines.features.shard import FeatureShardBuilder, FeatureShardWork, FeatureWanted
+from pipelines.features.shard import FeatureResult, FeatureShardBuilder, FeatureShardWork, FeatureWanted
 from pipelines.run.patient_storage import PatientStorage
 from pipelines.run.retry import with_retries
 from pipelines.run.settings import RunSettings
@@ -42,12 +42,13 @@ class ClipWorker:
         self, dataset: str, parameters: ClipParameters, s3: S3Config | None, settings: RunSettings
     ) -> None:
         self._dataset, self._parameters, self._s3, self._settings = dataset, parameters, s3, settings
+        self._waits: list[str] = []
         self._builder: ClipShardBuilder | None = None
 
     def ready(self) -> str:
         """Load what every shard needs; the node's name."""
         _one_thread_each(self._settings.cpus)
-        storage = PatientStorage.open(self._dataset, self._s3)
+        storage = PatientStorage.open(self._dataset, self._s3, self._waits.append)
         self._builder = ClipShardBuilder(storage, self._parameters, self._s3, self._settings.scratch)
         return _here()
 
@@ -67,7 +68,10 @@ class ClipWorker:
     def build(self, work: ClipShardWork) -> ShardResult:
         """One clip shard."""
         assert self._builder is not None
-        return self._builder.build(work)
+        self._waits.clear()
+        result = self._builder.build(work)
+        result.waits += self._waits
+        return result
 
 
 class FeatureWorker:
@@ -83,22 +87,27 @@ class FeatureWorker:
     ) -> None:
         self._dataset, self._generation, self._wanted = dataset, generation, wanted
         self._s3, self._settings = s3, settings
+        self._waits: list[str] = []
         self._builder: FeatureShardBuilder | None = None
 
     def ready(self) -> str:
         """Load the encoders; the node's name."""
         _one_thread_each(self._settings.cpus)
-        storage = PatientStorage.open(self._dataset, self._s3)
+        storage = PatientStorage.open(self._dataset, self._s3, self._waits.append)
         device = "cuda" if self._settings.gpus else "cpu"
         self._builder = FeatureShardBuilder(
             storage, self._generation, self._wanted, device, self._settings.batch, self._settings.scratch
         )
         return _here()
 
-    def build(self, work: FeatureShardWork) -> Any:
+    def build(self, work: FeatureShardWork) -> list[FeatureResult]:
         """The wanted feature shards of one clip shard."""
         assert self._builder is not None
-        return self._builder.build(work)
+        self._waits.clear()
+        results = self._builder.build(work)
+        for result in results[:1]:
+            result.waits += self._waits
+        return results
 
 
 def start(kind: type, settings: RunSettings, *arguments: Any) -> Any:
