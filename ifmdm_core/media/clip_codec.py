@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.container import opened, reason
@@ -51,7 +51,11 @@ def encode_clip(frames: Iterable[Frame], fps: int = 25, crf: int = 18, keyint: i
                 raise ValueError(f"frame {number} is {list(image.shape)}, the ones before {list(shape)}")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             frame = to_video.reformat(
-                frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
+                frame,
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
             )
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
@@ -95,7 +99,7 @@ def decode_clip(data: bytes, rows: Sequence[int] | None = None, name: str = "the
             places.setdefault(row, []).append(place)
         try:
             for row, frame in _frames_at(container, stream, sorted(places)):
-                picture = to_rgb.reformat(frame, format="rgb24", src_colorspace="ITU709", threads=1)
+                picture = to_rgb.reformat(frame, format="rgb24", src_colorspace=Colorspace.ITU709, threads=1)
                 images[places[row]] = picture.to_ndarray()
                 del places[row]
         except (av.FFmpegError, ValueError) as error:
