@@ -181,7 +181,7 @@ def _now(storage: Storage, dry_run: bool) -> datetime:
     """The store's clock; a dry run, which writes nothing, takes this machine's."""
     if dry_run:
         return datetime.now(UTC)
-    key = f"clock/{uuid4().hex}"
+    key = f"plan/clock-{uuid4().hex}"  # were it left behind, the next call would delete it
     storage.put(key, b"")
     item = storage.info(key)
     storage.delete(key)
