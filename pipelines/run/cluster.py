@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ifmdm_core.errors import BadInput, IfmdmError, Unavailable
 
@@ -21,6 +22,8 @@ NAMESPACE = "ifmdm"
 OBJECT_STORE_BYTES = 256 << 20
 """Of a local cluster: results are records of a few kilobytes; frames and shards never cross it."""
 
+STARTS = 3
+"""Tries to start a local cluster."""
 CONNECT_S = 10.0
 """Longest wait for the head node's port."""
 
@@ -75,14 +78,7 @@ def _start(address: str | None, cpus: int | None) -> None:
     common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
-            # "local" starts a new one even where RAY_ADDRESS or a cluster of this machine would be found.
-            ray.init(
-                "local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **common,
-            )
+            _start_here(num_cpus=cpus, **common)
         else:
             variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
             ray.init(address, runtime_env={"env_vars": variables} if variables else None, **common)
@@ -95,6 +91,26 @@ def _start(address: str | None, cpus: int | None) -> None:
         if "ersion" in str(error):
             raise BadInput(f"the Ray cluster {address!r} cannot be joined: {error}") from None
         raise IfmdmError(f"Ray does not start: {error}") from error
+
+
+def _start_here(**options: Any) -> None:
+    """A new cluster. Ray gives its own processes 30 s, which a busy machine may exceed: it is tried again."""
+    import ray
+
+    for left in reversed(range(STARTS)):
+        try:
+            # "local" starts a new one even where RAY_ADDRESS or a cluster of this machine would be found.
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+            return
+        except Exception as error:  # Ray raises this very class
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if not left:
+                raise Unavailable(
+                    f"Ray did not start within {STARTS} times 30 s",
+                    fix="the machine is too busy: end other work",
+                ) from None
 
 
 def _require_answer(address: str) -> None:

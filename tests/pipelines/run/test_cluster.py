@@ -58,3 +58,18 @@ def test_an_address_without_a_cluster_is_unavailable_at_once() -> None:
 def test_settings_that_make_no_sense(address: str | None, cpus: int | None) -> None:
     with pytest.raises(BadInput), connect(address, cpus):
         pass
+
+
+def test_a_machine_too_busy_to_start_ray_is_told_after_three_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    tries = []
+
+    def late(*_: object, **__: object) -> None:
+        tries.append(1)
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(Unavailable, match="too busy"), connect():
+        pass
+    assert len(tries) == 3
