@@ -117,7 +117,7 @@ def select(
     ):
         print(f"{count:>10,}  {count / max(1, total):>6.1%}  {reason.replace('kept:', 'kept, ')}")
     for folder, offset in selection.offsets.items():
-        print(f"{folder}: sound {abs(offset):.2f} s {'late' if offset >= 0 else 'early'}")
+        print(f"{folder}: sound {offset:+.2f} s late")
 
 
 def verify(

@@ -105,7 +105,8 @@ def _headline(stats: Stats) -> str:
     chosen = f", selection {stats.selection}" if stats.selection else ""
     people = len([name for name in stats.groups.get("identity", {}) if name != "unknown"])
     return (
-        f"{stats.clips:,} clips, {stats.hours:.2f} h, {stats.sources:,} sources, {people:,} people"
+        f"{stats.clips:,} clips, {stats.hours:.2f} h, {stats.sources:,} sources, "
+        f"{people:,} {'person' if people == 1 else 'people'}"
         f"  (generation {stats.generation}, manifest {stats.manifest}{chosen})"
     )
 
@@ -126,10 +127,15 @@ def _plain(axes: Axes, title: str) -> None:
     axes.tick_params(labelsize=8)
 
 
+def _nothing(axes: Axes, why: str) -> None:
+    axes.text(0.5, 0.5, why, ha="center", color=GREY, transform=axes.transAxes)
+    axes.set_axis_off()
+
+
 def _histogram(axes: Axes, found: dict[str, Any], title: str, unit: str) -> None:
     _plain(axes, f"{title} [{unit}]")
     if not found["counts"]:
-        axes.text(0.5, 0.5, "no clip has it", ha="center", color=GREY, transform=axes.transAxes)
+        _nothing(axes, "no clip has it")
         return
     edges = np.array(found["edges"])
     axes.bar(edges[:-1], found["counts"], np.diff(edges), align="edge", color=BLUE, edgecolor="white")
@@ -144,16 +150,19 @@ def _histogram(axes: Axes, found: dict[str, Any], title: str, unit: str) -> None
 def _bars(axes: Axes, values: Mapping[str, float], title: str, colour: str = BLUE) -> None:
     _plain(axes, title)
     if not values:
-        axes.text(0.5, 0.5, "none", ha="center", color=GREY, transform=axes.transAxes)
+        _nothing(axes, "none")
         return
     shown = dict(sorted(values.items(), key=lambda pair: -pair[1])[:MOST_BARS])
     rest = sum(values.values()) - sum(shown.values())
     if len(values) > MOST_BARS:
         shown[f"{len(values) - MOST_BARS} more"] = rest
     names = [name if len(name) <= 24 else f"…{name[-23:]}" for name in shown]
-    axes.barh(range(len(shown)), list(shown.values()), color=colour)
+    bars = axes.barh(range(len(shown)), list(shown.values()), color=colour)
+    axes.bar_label(bars, [f"{value:,.3g}" for value in shown.values()], padding=3, fontsize=8)
     axes.set_yticks(range(len(shown)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(shown), 5) - 0.5, -0.5)
+    axes.margins(x=0.15)
+    axes.locator_params(axis="x", nbins=4)
 
 
 def _motion(axes: Axes, motion: dict[str, Any]) -> None:
