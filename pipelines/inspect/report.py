@@ -166,7 +166,7 @@ def _bars(axes: Axes, values: Mapping[str, float], title: str, colour: str = BLU
 
 
 def _motion(axes: Axes, motion: dict[str, Any]) -> None:
-    _plain(axes, f"{motion['name']}: distribution of each dimension")
+    _plain(axes, f"{motion['name']}: distribution of each dimension, {motion['frames']:,} frames")
     density = np.array(motion["histogram"], float)
     density /= np.maximum(density.max(1, keepdims=True), 1)
     axes.imshow(density, aspect="auto", cmap="Blues", extent=(-1, 1, len(density) - 0.5, -0.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -194,7 +195,16 @@ def add_features() -> Callable[..., Dataset]:
     return write_features
 
 
+@pytest.fixture(scope="session")
+def pattern(make_dataset: Callable[..., Dataset], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the dataset lies that `dataset` copies; do not write to it."""
+    root = tmp_path_factory.mktemp("pattern") / "set"
+    make_dataset(root)
+    return root
+
+
 @pytest.fixture
-def dataset(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
+def dataset(pattern: Path, tmp_path: Path) -> Dataset:
     """Twelve clips of 30 to 32 frames in three shards, speech and motion; yours to damage."""
-    return make_dataset(tmp_path / "set")
+    shutil.copytree(pattern, tmp_path / "set")
+    return Dataset.open(tmp_path / "set")
