@@ -1,1 +1,1 @@
-"""Contract 1, the motion dataset on disk: schema, plan, manifests, shards, readers. Nothing in here needs Ray."""
+"""Contract 1, the motion dataset on disk: schema, plan, manifests, shards, readers. Only `ray_source` needs Ray."""
