@@ -1,4 +1,4 @@
-"""What goes wrong on disks and in buckets, as our errors. Part of `storage`; imported by nothing else."""
+"""What goes wrong on disks and in buckets, as our errors."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from pyarrow import ipc
 
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound
 from ifmdm_core.storage import Storage
+from ifmdm_core.storage_faults import disk_errors
 from pipelines.dataset.ids import file_sha256
 from pipelines.dataset.manifest import ShardEntry
 from pipelines.dataset.schema import CLIPS, check_schema, feature_schema, metadata_of, with_metadata
@@ -109,7 +110,8 @@ def _write(
     with tempfile.TemporaryDirectory(prefix="ifmdm-shard-", dir=scratch) as room:
         path = Path(room) / "shard.arrow"
         expected = 0
-        with pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, schema) as writer:
+        full = disk_errors(str(path))  # a full disk is told as such, not as a fault of the clips
+        with full, pa.OSFile(str(path), "wb") as sink, ipc.new_file(sink, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
                 expected += batch.num_rows
