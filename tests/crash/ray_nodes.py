@@ -54,9 +54,7 @@ class RayNodes:
 
     def add(self) -> None:
         """One more node of one CPU."""
-        self.nodes.append(
-            self._start(["start", f"--address={self.address}", "--num-cpus=1"])
-        )
+        self._start(["start", f"--address={self.address}", "--num-cpus=1"])
 
     def kill(self, number: int) -> None:
         """`kill -9` of everything that a node runs (0 is the head)."""
