@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 INSTALL = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}" \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test clean
+.PHONY: demo test chaos clean
 
 demo: $(VENV)/.render  ## render the bundled portrait and speech to ./out/
 	$(BIN)/ifmdm demo --out out
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.dev  ## twenty seeded kills of workers, drivers and nodes; writes docs/chaos.log
+	$(BIN)/python -m tests.crash.schedules --seeds 0:20 --log docs/chaos.log
 
 clean:  ## remove the environment and everything made by these targets
 	rm -rf $(VENV) out .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
