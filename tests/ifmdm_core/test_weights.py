@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from ifmdm_core.errors import BadInput, NotFound
-from ifmdm_core.weights import read_weights, save_weights, tensor_digest
+from ifmdm_core.weights import load_network, read_weights, save_weights, tensor_digest
 
 
 class Config(BaseModel):
@@ -58,3 +58,23 @@ def test_minus_zero_is_zero_in_a_digest():
     """Averaging weights can turn -0 into 0; the encoder is the same."""
     assert tensor_digest({"a": torch.tensor([-0.0, 1.0])}) == tensor_digest({"a": torch.tensor([0.0, 1.0])})
     assert tensor_digest({"a": torch.tensor([0.0, 1.0])}) != tensor_digest({"a": torch.tensor([0.0, 1.1])})
+
+
+def test_a_network_is_built_from_its_own_configuration(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, nn.Linear(3, 3), Config(width=3))
+
+    def build(config: Config) -> nn.Linear:
+        return nn.Linear(config.width, config.width)
+
+    model = load_network(path, Config, build)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(BadInput, match="does not fit this version"):
+        load_network(path, Config, lambda config: nn.Linear(config.width, 4))
+
+    class Older(BaseModel, extra="forbid"):
+        depth: int = 1
+
+    with pytest.raises(BadInput, match="does not fit this version"):
+        load_network(path, Older, lambda config: nn.Linear(3, 3))
