@@ -27,6 +27,8 @@ TEXT_HEIGHT = 18
 WHITE, BLACK, GREY = (255, 255, 255), (40, 40, 40), (205, 205, 205)
 STILLS = 8
 """Pictures of a clip on a contact sheet."""
+LEAST_REACH = 0.1
+"""Motion smaller than this is not drawn larger."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,12 @@ def _read(
 
 def contact_sheet(clips: Sequence[Picked], side: int = 128) -> Pixels:
     """A row for each clip: its pictures, evenly spaced, and its motion [rows, width, 3]."""
-    rows = []
+    rows, reach = [], _reach(clips)
     for clip in clips:
         count = clip.row["num_frames"]
         frames = decode_clip(clip.video, [round(k * (count - 1) / (STILLS - 1)) for k in range(STILLS)])
         pictures = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in frames]
-        drawn = _plot(clip, 3 * side, side)
+        drawn = _plot(clip, 3 * side, side, reach)
         strip = np.concatenate([*pictures, drawn], 1)
         rows += [_caption(clip, strip.shape[1]), strip]
     return np.concatenate(rows)
@@ -122,7 +124,8 @@ def film(clips: Sequence[Picked], side: int = 192, columns: int = 4) -> Iterator
     """
     half = side // 2
     columns = min(columns, len(clips))
-    plots = [_plot(clip, side, half) for clip in clips]
+    reach = _reach(clips)
+    plots = [_plot(clip, side, half, reach) for clip in clips]
     captions = [_caption(clip, side) for clip in clips]
     videos = [
         np.stack([cv2.resize(f, (side, side), interpolation=cv2.INTER_AREA) for f in decode_clip(clip.video)])
@@ -163,8 +166,15 @@ def write_sample(path: Path, clips: Sequence[Picked], side: int | None = None) -
         temporary.write_bytes(data)
 
 
-def _plot(clip: Picked, width: int, height: int) -> Pixels:
-    """Each dimension of the motion as a line from the first frame to the last, -1 at the bottom, 1 at the top."""
+def _reach(clips: Sequence[Picked]) -> float:
+    """The largest motion value of any clip, so that all are drawn to one scale."""
+    return max(
+        [LEAST_REACH, *(float(np.abs(clip.motion).max()) for clip in clips if clip.motion is not None)]
+    )
+
+
+def _plot(clip: Picked, width: int, height: int, reach: float) -> Pixels:
+    """Each dimension of the motion as a line from the first frame to the last, from -reach at the bottom to reach."""
     drawn = np.full((height, width, 3), 255, np.uint8)
     cv2.line(drawn, (0, height // 2), (width, height // 2), GREY, 1)
     if clip.motion is None:
@@ -175,7 +185,7 @@ def _plot(clip: Picked, width: int, height: int) -> Pixels:
     hues = np.stack([np.linspace(0, 165, dims), np.full(dims, 200), np.full(dims, 190)], 1)
     colours = cv2.cvtColor(hues.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
     for dim in range(dims):
-        y = (1 - np.clip(clip.motion[:, dim], -1, 1)) / 2 * (height - 1)
+        y = (1 - clip.motion[:, dim] / reach) / 2 * (height - 1)
         points = np.round(np.stack([x, y], 1)).astype(np.int32)
         cv2.polylines(drawn, [points], False, colours[dim].tolist(), 1, cv2.LINE_AA)
     return drawn
