@@ -7,9 +7,11 @@ that everything durable stands on: of any number of racing writers of a key exac
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ PART_SIZE = 16 << 20
 _CHUNK = 1 << 20
 _CUTS = 5  # times a download goes on after its connection broke without a byte more
 _TEMP_PREFIX = ".ifmdm-tmp-"
+_ARROW_S = 600.0  # seconds that a pyarrow filesystem is kept: its credentials are frozen and may run out
 
 
 class S3Config(BaseModel):
@@ -224,6 +227,8 @@ class S3Storage:
         # A conditional put that is retried inside the client meets its own first write and reports a loss.
         self._once = s3_client(config, attempts=1)
         self._prefix = root.path.rstrip("/") + "/" if root.path.rstrip("/") else ""
+        self._arrow: Any = None
+        self._arrow_since = -math.inf
 
     def get(self, key: str) -> bytes:
         with s3_errors(self._named(key)):
@@ -316,8 +321,10 @@ class S3Storage:
             NotFound: nothing at `key`.
         """
         name = self._named(key)
+        if time.monotonic() - self._arrow_since > _ARROW_S:
+            self._arrow, self._arrow_since = arrow_filesystem(self._config), time.monotonic()
         try:
-            return arrow_filesystem(self._config).open_input_file(f"{self.root.bucket}/{self._key(key)}")
+            return self._arrow.open_input_file(f"{self.root.bucket}/{self._key(key)}")
         except FileNotFoundError:
             raise NotFound(f"{name} does not exist") from None
         except OSError as error:
