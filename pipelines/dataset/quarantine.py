@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ifmdm_core.storage import Storage
-from pipelines.dataset.manifest import FileRef, Manifest
+from pipelines.dataset.ids import digest
+from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry
 
 
 class QuarantineRecord(BaseModel):
@@ -51,3 +53,39 @@ def all_records(storage: Storage, manifest: Manifest) -> list[QuarantineRecord]:
     return [
         r for name in sorted(manifest.quarantine) for r in read_records(storage, manifest.quarantine[name])
     ]
+
+
+def look_again(manifest: Manifest, kept: Mapping[str, FileRef | None]) -> Manifest:
+    """The manifest with other records, and the shards they are of marked as made from something else.
+
+    The next run makes marked shards again: good rows are copied, what no record speaks of is looked at.
+
+    Args:
+        kept: new lists of records by stage/shard, None where none are left.
+    """
+    touched: dict[str, set[str]] = {}
+    for name in kept:
+        stage, _, shard = name.rpartition("/")
+        touched.setdefault(stage, set()).add(shard)
+
+    def mark(shards: dict[str, ShardEntry], stage: str) -> dict[str, ShardEntry]:
+        again = touched.get(stage, set())
+        return {
+            name: entry.model_copy(update={"inputs": digest("look again", entry.inputs)})
+            if name in again
+            else entry
+            for name, entry in shards.items()
+        }
+
+    generations = {
+        name: g.model_copy(update={"shards": mark(g.shards, f"clips-{name}")})
+        for name, g in manifest.generations.items()
+    }
+    features = {
+        name: s.model_copy(update={"shards": mark(s.shards, f"{s.kind}-{s.digest}")})
+        for name, s in manifest.features.items()
+    }
+    quarantine = {name: ref for name, ref in {**manifest.quarantine, **kept}.items() if ref is not None}
+    return manifest.model_copy(
+        update={"generations": generations, "features": features, "quarantine": quarantine}
+    )

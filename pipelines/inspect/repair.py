@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from ifmdm_core.errors import Conflict
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.manifest import Manifest, ShardEntry, commit
+from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry, commit
+from pipelines.dataset.quarantine import look_again
 from pipelines.inspect.verify import Damage
-
-LOOK_AGAIN = "retry"
-"""`inputs` of a shard that the next run goes through again: good rows are copied, lost records are found anew."""
 
 
 def repair(dataset: Dataset, damage: Sequence[Damage]) -> Dataset:
@@ -33,34 +31,24 @@ def repair(dataset: Dataset, damage: Sequence[Damage]) -> Dataset:
         return {name: entry for name, entry in shards.items() if (entry.key, entry.sha256) not in harmed}
 
     def change(manifest: Manifest) -> Manifest:
-        lost = [name for name, ref in manifest.quarantine.items() if (ref.key, ref.sha256) in harmed]
+        def listed(refs: dict[str, FileRef]) -> dict[str, FileRef]:
+            return {name: ref for name, ref in refs.items() if (ref.key, ref.sha256) not in harmed}
+
         generations = {
-            name: g.model_copy(update={"shards": _looked_at_again(whole(g.shards), lost)})
-            for name, g in manifest.generations.items()
+            name: g.model_copy(update={"shards": whole(g.shards)}) for name, g in manifest.generations.items()
         }
         features = {
             name: s.model_copy(update={"shards": whole(s.shards)}) for name, s in manifest.features.items()
         }
-        selections = {
-            name: ref for name, ref in manifest.selections.items() if (ref.key, ref.sha256) not in harmed
-        }
-        quarantine = {name: ref for name, ref in manifest.quarantine.items() if name not in lost}
-        return manifest.model_copy(
+        rest = manifest.model_copy(
             update={
                 "generations": generations,
                 "features": features,
-                "selections": selections,
-                "quarantine": quarantine,
+                "selections": listed(manifest.selections),
             }
         )
+        # Without its records a shard would pass for one where nothing was refused.
+        lost = set(manifest.quarantine) - set(listed(manifest.quarantine))
+        return look_again(rest, dict.fromkeys(lost))
 
     return Dataset(dataset.storage, commit(dataset.storage, change))
-
-
-def _looked_at_again(shards: dict[str, ShardEntry], lost: Sequence[str]) -> dict[str, ShardEntry]:
-    """Entries of the clip shards whose quarantine list (`clips/<shard>`) is lost, marked."""
-    marked = {name.rpartition("/")[2] for name in lost if name.startswith("clips/")}
-    return {
-        name: entry.model_copy(update={"inputs": LOOK_AGAIN}) if name in marked else entry
-        for name, entry in shards.items()
-    }

@@ -8,9 +8,14 @@ from typing import Literal
 
 from ifmdm_core.errors import NotFound
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ids import digest
-from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry
-from pipelines.dataset.quarantine import QuarantineRecord, all_records, read_records, write_records
+from pipelines.dataset.manifest import FileRef, Manifest
+from pipelines.dataset.quarantine import (
+    QuarantineRecord,
+    all_records,
+    look_again,
+    read_records,
+    write_records,
+)
 from pipelines.maintain.rewrite import committed
 
 GroupBy = Literal["reason", "stage", "folder"]
@@ -89,36 +94,6 @@ def retry(dataset: Dataset, wanted: Wanted, dry_run: bool = False) -> tuple[Data
             raise NotFound(
                 f"{now.storage.root} has no such refusals", fix="ifmdm data quarantine lists what there is"
             )
-        return None if dry_run else lambda base: _marked(base, kept)
+        return None if dry_run else lambda base: look_again(base, kept)
 
     return committed(dataset, work), forgotten
-
-
-def _marked(manifest: Manifest, kept: dict[str, FileRef | None]) -> Manifest:
-    """The manifest with fewer records, and the shards that lost some marked as made from something else."""
-    touched: dict[str, set[str]] = {}
-    for name in kept:
-        stage, _, shard = name.rpartition("/")
-        touched.setdefault(stage, set()).add(shard)
-
-    def mark(shards: dict[str, ShardEntry], stage: str) -> dict[str, ShardEntry]:
-        again = touched.get(stage, set())
-        return {
-            name: entry.model_copy(update={"inputs": digest("look again", entry.inputs)})
-            if name in again
-            else entry
-            for name, entry in shards.items()
-        }
-
-    generations = {
-        name: g.model_copy(update={"shards": mark(g.shards, f"clips-{name}")})
-        for name, g in manifest.generations.items()
-    }
-    features = {
-        name: s.model_copy(update={"shards": mark(s.shards, f"{s.kind}-{s.digest}")})
-        for name, s in manifest.features.items()
-    }
-    quarantine = {name: ref for name, ref in {**manifest.quarantine, **kept}.items() if ref is not None}
-    return manifest.model_copy(
-        update={"generations": generations, "features": features, "quarantine": quarantine}
-    )

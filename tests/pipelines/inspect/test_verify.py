@@ -108,22 +108,26 @@ def test_a_damaged_plan_cannot_be_made_again(dataset: Dataset) -> None:
 
 
 def test_a_lost_quarantine_list_makes_its_shard_be_looked_at_again(dataset: Dataset) -> None:
-    record = QuarantineRecord(stage="clips", shard="00002", source="x.mp4", reason="damaged")
-    ref = write_records(dataset.storage, "clips", "00002", [record])
+    name, generation = dataset.generation()
+    stage = f"clips-{name}"
+    record = QuarantineRecord(stage=stage, shard="00002", source="x.mp4", reason="damaged")
+    ref = write_records(dataset.storage, stage, "00002", [record])
     assert ref is not None
 
     def listed(manifest: Manifest) -> Manifest:
-        return manifest.model_copy(update={"quarantine": {"clips/00002": ref}})
+        return manifest.model_copy(update={"quarantine": {f"{stage}/00002": ref}})
 
     dataset = Dataset(dataset.storage, commit(dataset.storage, listed))
     assert verify(dataset).damage == []
     flip(dataset, ref.key, 5)
     fixed = repair(dataset, verify(dataset).damage)
     assert fixed.manifest.quarantine == {}
-    assert {n: e.inputs == "retry" for n, e in fixed.generation()[1].shards.items()} == {
-        "00000": False, "00001": False, "00002": True,
+    assert {n: e.inputs == generation.shards[n].inputs for n, e in fixed.generation()[1].shards.items()} == {
+        "00000": True, "00001": True, "00002": False,
     }  # fmt: skip
-    assert verify(fixed).damage == []
+    after = verify(fixed)
+    assert after.damage == []
+    assert f"clips/{name}/00002: made from something older" in after.unfinished
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_what_is_not_made_yet_is_no_damage(dataset: Dataset) -> None:
     fewer = Dataset(dataset.storage, commit(dataset.storage, change))
     unfinished = verify(fewer, quick=True).unfinished
     assert f"clips/{name}/00002: not made yet" in unfinished
-    assert f"clips/{name}/00000: made from an older plan" in unfinished
+    assert f"clips/{name}/00000: made from something older" in unfinished
 
 
 def test_an_empty_place_is_whole(tmp_path: Path) -> None:
