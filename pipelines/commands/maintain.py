@@ -156,6 +156,8 @@ def remove(
             print(f"{kind} {name}")
     if bundles is None:
         print("bundles were not searched: give --bundles FOLDER")
+    if removed.unfinished:
+        print(f"run `ifmdm data clips` to make these whole again: {', '.join(removed.unfinished)}")
     if removed.selections:
         print(f"make these selections again: {', '.join(removed.selections)}")
     if not dry_run:

@@ -34,6 +34,8 @@ class Removed:
     """bundles whose lineage names such a set, or this dataset while it held the source"""
     selections: list[str] = field(default_factory=list)
     """selections made while it was here"""
+    unfinished: list[str] = field(default_factory=list)
+    """clip shards that were half made of another plan, and are left for the next `data clips` to make whole"""
     bytes: int = 0
     """of listed files that hold it now; `data prune` deletes them"""
 
@@ -73,6 +75,7 @@ def remove(
             for name, plan in plans.items()
             if set(gone) & set(plan.sources)
         ]
+        report.unfinished = [f"{one.name}/{shard}" for one in rewritten for shard in one.unfinished]
         removals = _removals(gone, why, now.manifest.number, (*report.features, *report.bundles))
 
         def change(latest: Manifest) -> Manifest:

@@ -40,14 +40,11 @@ class Rewrite:
     """One generation as it will be listed."""
 
     name: str
-    before: Generation
     plan: FileRef
     shards: dict[str, ShardEntry] = field(default_factory=dict)
     features: dict[str, dict[str, ShardEntry]] = field(default_factory=dict)
     """by set, the shards it has under the new plan"""
     quarantine: dict[str, FileRef | None] = field(default_factory=dict)
-    moved: int = 0
-    """clip shards written anew"""
     unfinished: list[str] = field(default_factory=list)
     """new shards that the next run has to make, for their old ones were not finished"""
 
@@ -133,7 +130,7 @@ class _Writer:
 
     def run(self) -> Rewrite:
         old_keys, new_keys = self.old_plan.keys(), self.plan.keys()
-        result = Rewrite(self.name, self.before, store_plan(self.storage, self.plan))
+        result = Rewrite(self.name, store_plan(self.storage, self.plan))
         result.features = {features.name: {} for features in self.sets}
         same = {
             shard.name
@@ -159,7 +156,6 @@ class _Writer:
                 result.shards[shard.name], made = job.result()
                 for name, entry in made.items():
                     result.features[name][shard.name] = entry
-        result.moved = len(ready)
         result.shards = dict(sorted(result.shards.items()))
         result.features = {name: dict(sorted(shards.items())) for name, shards in result.features.items()}
         result.quarantine = self._quarantine(result, same)

@@ -163,7 +163,8 @@ def test_an_unfinished_shard_stays_unfinished_and_loses_the_source_too(dataset: 
         )
 
     dataset = Dataset(dataset.storage, commit(dataset.storage, unfinished))
-    after, _ = remove(dataset, [GONE, "ben/talk 04.mp4"], "asked to")
+    after, report = remove(dataset, [GONE, "ben/talk 04.mp4"], "asked to")
+    assert report.unfinished == [f"{name}/00002"]
     assert sorted(after.generation()[1].shards) == ["00000", "00001"]
     entry = after.generation()[1].shards["00001"]
     assert entry.rows == 2
