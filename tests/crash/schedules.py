@@ -47,7 +47,8 @@ class Schedule:
         chance = random.Random(seed)
         stage = chance.choice(STAGES)
         victim = VICTIMS[seed % len(VICTIMS)]
-        return cls(seed, stage, victim, chance.randrange(files[stage]), chance.uniform(0, 1.0))
+        last = max(1, round(0.8 * files[stage]))  # later kills would mostly come too late
+        return cls(seed, stage, victim, chance.randrange(last), chance.uniform(0, 0.6))
 
 
 class Undisturbed:
