@@ -5,12 +5,15 @@ Extending a plan leaves every old span in its shard, so an increment rewrites on
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ifmdm_core.storage import Storage
 from pipelines.dataset.ids import digest
+from pipelines.dataset.manifest import FileRef
 from pipelines.dataset.parameters import FORMAT, ClipParameters
 
 TARGET_BYTES = 96 << 20
@@ -103,6 +106,15 @@ class Plan(BaseModel):
     def keys(self) -> dict[str, str]:
         """Key of every shard, by its name."""
         return {shard.name: self.key(shard) for shard in self.shards}
+
+
+def store_plan(storage: Storage, plan: Plan) -> FileRef:
+    """Put a plan into storage, named by its content."""
+    data = plan.model_dump_json().encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    key = f"plan/{plan.generation}-{sha256[:8]}.json"
+    storage.put(key, data)
+    return FileRef(key=key, sha256=sha256, bytes=len(data), rows=len(plan.sources))
 
 
 def shard_seconds(total_s: float, parameters: ClipParameters) -> float:

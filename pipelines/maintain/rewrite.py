@@ -5,7 +5,6 @@ What is written is listed in one manifest; until then readers see the old shards
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from pipelines.dataset.manifest import (
     commit,
     feature_inputs,
 )
-from pipelines.dataset.plan import Plan, PlannedShard
+from pipelines.dataset.plan import Plan, PlannedShard, store_plan
 from pipelines.dataset.quarantine import QuarantineRecord, read_records, write_records
 from pipelines.dataset.shard_file import open_shard, write_clip_shard, write_feature_shard
 
@@ -259,15 +258,6 @@ class _Writer:
         for (stage, home), records in lists.items():
             changed[f"{stage}/{home}"] = write_records(self.storage, stage, home, records)
         return changed
-
-
-def store_plan(storage: Any, plan: Plan) -> FileRef:
-    """Put a plan into storage, named by its content."""
-    data = plan.model_dump_json().encode()
-    sha256 = hashlib.sha256(data).hexdigest()
-    key = f"plan/{plan.generation}-{sha256[:8]}.json"
-    storage.put(key, data)
-    return FileRef(key=key, sha256=sha256, bytes=len(data), rows=len(plan.sources))
 
 
 def _span_key(span: Any) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,15 @@ from pipelines.clips.shard import ClipShardWork, ShardResult
 from pipelines.clips.sources import SourceList, list_sources
 from pipelines.dataset.manifest import FileRef, Generation, Manifest, commit, latest, replaced
 from pipelines.dataset.parameters import ClipParameters
-from pipelines.dataset.plan import BYTES_PER_S, Plan, PlannedShard, PlannedSource, extend, shard_seconds
+from pipelines.dataset.plan import (
+    BYTES_PER_S,
+    Plan,
+    PlannedShard,
+    PlannedSource,
+    extend,
+    shard_seconds,
+    store_plan,
+)
 from pipelines.dataset.quarantine import QuarantineRecord, read_records, write_records
 from pipelines.run.commits import Committer, finished, list_clips, plan_of
 from pipelines.run.intake import SHARD, STAGE, Intake, accept, chunks, sort_items
@@ -186,15 +193,7 @@ class ClipsRun:
         return commit(self.storage, change)
 
     def _store_plan(self, plan: Plan) -> FileRef:
-        data = plan.model_dump_json().encode()
-        sha256 = hashlib.sha256(data).hexdigest()
-        ref = FileRef(
-            key=f"plan/{plan.generation}-{sha256[:8]}.json",
-            sha256=sha256,
-            bytes=len(data),
-            rows=len(plan.sources),
-        )
-        self.storage.put(ref.key, data)
+        ref = store_plan(self.storage, plan)
         self._plans[ref.key] = plan
         return ref
 

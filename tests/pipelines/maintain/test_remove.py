@@ -9,6 +9,7 @@ from ifmdm_core.bundle import DEMO
 from ifmdm_core.errors import BadInput, NotFound
 from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.manifest import Manifest, commit, replaced
+from pipelines.dataset.plan import store_plan
 from pipelines.dataset.quarantine import QuarantineRecord, all_records, write_records
 from pipelines.maintain.bundles import find_bundles
 from pipelines.maintain.remove import remove
@@ -68,8 +69,6 @@ def test_the_record_says_why_and_who_saw_it(dataset: Dataset):
 def test_a_copy_under_another_name_goes_too(dataset: Dataset):
     plan = dataset.plan()
     twin = plan.sources["ben/talk 01.mp4"].model_copy(update={"sha256": plan.sources[GONE].sha256})
-    from pipelines.maintain.rewrite import store_plan
-
     ref = store_plan(
         dataset.storage, plan.model_copy(update={"sources": {**plan.sources, twin.source: twin}})
     )
