@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +34,7 @@ def test_every_second_of_every_source_is_planned_exactly_once(lengths: list[floa
         own = sorted((s for s in spans(plan) if s.source == name), key=lambda s: s.start)
         assert own[0].start == 0
         assert own[-1].end == round(planned.duration, 6)
-        assert all(a.end == b.start for a, b in zip(own, own[1:], strict=False))
+        assert all(a.end == b.start for a, b in itertools.pairwise(own))
         assert all(0 < s.end - s.start <= PARAMETERS.span_s + 0.02 for s in own)
 
 

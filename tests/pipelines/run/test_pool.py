@@ -57,7 +57,9 @@ def job(what: str, name: str, deadline_s: float = 50.0) -> Job:
 def run(folder: Path, jobs: list[Job], size: int = 2, **options: Any) -> tuple[dict[str, Any], list[str]]:
     """Outcomes by job, and what was said about retries."""
     said: list[str] = []
-    pool = Pool(make_worker(folder), size, on_retry=lambda name, cause: said.append(f"{name}: {cause}"), **options)
+    pool = Pool(
+        make_worker(folder), size, on_retry=lambda name, cause: said.append(f"{name}: {cause}"), **options
+    )
     with pool:
         outcomes = {outcome.job.name: outcome for outcome in pool.run(jobs)}
     return outcomes, said
