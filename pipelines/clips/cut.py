@@ -20,14 +20,14 @@ import numpy.typing as npt
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.clip_codec import encode_clip, encode_sound, to_int16
 from ifmdm_core.media.decoder_process import DecoderCrash, DecoderProcess, frame_scale
-from ifmdm_core.media.face import clip_square, crop
+from ifmdm_core.media.face import clip_square, crop, find_faces
 from ifmdm_core.media.face_track import FaceFollower, Run, equal_parts, main_runs
 from ifmdm_core.media.shots import Signature, shot_starts, signature, suspicious
 from pipelines.clips.fingerprint import fingerprint
 from pipelines.clips.probe import content_fault
 from pipelines.clips.quality import face_look, head_motion, sound_quality
 from pipelines.clips.sync_offset import FPS as SYNC_FPS
-from pipelines.clips.sync_offset import judged_frames, sync_offset
+from pipelines.clips.sync_offset import judged_frames, load_scorer, sync_offset
 from pipelines.dataset.parameters import ClipParameters
 
 KEPT = 256 << 20  # bytes of frames that are kept between looking and cropping
@@ -244,6 +244,12 @@ def _tidy(value: float | np.floating) -> float:
 def _without_path(error: BadInput, path: Path) -> str:
     """What is wrong, without where the file lay just now: the record must not depend on that."""
     return error.what.replace(f"{path}: ", "").replace(str(path), "the video")
+
+
+def warm_up() -> None:
+    """Load the face finder and the sync scorer, so that the first span is as fast as the others."""
+    find_faces(np.zeros((64, 64, 3), np.uint8))
+    load_scorer()
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def judged_frames(num_frames: int) -> range:
 def sync_offset(frames: Sequence[Image], landmarks: Floats, samples: Samples) -> SyncOffset:
     """Judge frames [S, S, 3] at 25 fps with their meshes [n, 478, 2] in pixels and sound [n * 640] at 16 kHz."""
     mouths: npt.NDArray[Any] = mouth_pictures(frames, landmarks.astype(np.float32))  # [n, 64, 96]
-    curve = sync_curve(_scorer(), mel_frames(samples, len(frames)), mouths)
+    curve = sync_curve(load_scorer(), mel_frames(samples, len(frames)), mouths)
     best = int(np.argmax(curve.similarity))
     far = np.abs(np.arange(2 * REACH + 1) - best) >= AWAY
     confidence = float(curve.similarity[best] - curve.similarity[far].mean())
@@ -57,5 +57,6 @@ def sync_offset(frames: Sequence[Image], landmarks: Floats, samples: Samples) ->
 
 
 @functools.lru_cache(maxsize=1)
-def _scorer() -> SyncScorer:
+def load_scorer() -> SyncScorer:
+    """The picture scorer, loaded once a process."""
     return SyncScorer.load("P")

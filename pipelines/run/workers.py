@@ -9,6 +9,7 @@ import ray
 
 from ifmdm_core.errors import Forbidden, NotFound
 from ifmdm_core.storage import S3Config
+from pipelines.clips.cut import warm_up
 from pipelines.clips.probe import Probed, probe_source
 from pipelines.clips.shard import ClipShardBuilder, ClipShardWork, ShardResult
 from pipelines.clips.sources import SourceItem
@@ -27,14 +28,6 @@ def _here() -> str:
     return f"{ray.util.get_node_ip_address()}/{context.get_node_id()[:8]}"
 
 
-def _one_thread_each(cpus: float) -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(max(1, int(cpus)))
-    cv2.setNumThreads(max(1, int(cpus)))
-
-
 class ClipWorker:
     """Probes sources and cuts clip shards."""
 
@@ -47,7 +40,7 @@ class ClipWorker:
 
     def ready(self) -> str:
         """Load what every shard needs; the node's name."""
-        _one_thread_each(self._settings.cpus)
+        warm_up()
         storage = PatientStorage.open(self._dataset, self._s3, self._waits.append)
         self._builder = ClipShardBuilder(storage, self._parameters, self._s3, self._settings.scratch)
         return _here()
@@ -92,7 +85,6 @@ class FeatureWorker:
 
     def ready(self) -> str:
         """Load the encoders; the node's name."""
-        _one_thread_each(self._settings.cpus)
         storage = PatientStorage.open(self._dataset, self._s3, self._waits.append)
         device = "cuda" if self._settings.gpus else "cpu"
         self._builder = FeatureShardBuilder(

@@ -16,7 +16,15 @@ def test_both_nodes_make_shards_and_ray_list_tasks_names_them(tmp_path: Path) ->
         write_talking_video(source / f"{seed}.mp4", seed, 2.0, size=128)
     with RayNodes(workers=1, dashboard=True) as cluster:
         cluster.wait(2)
-        command = ["clips", str(source), str(tmp_path / "set"), "--shard-seconds", "2", "--ray", cluster.address]
+        command = [
+            "clips",
+            str(source),
+            str(tmp_path / "set"),
+            "--shard-seconds",
+            "2",
+            "--ray",
+            cluster.address,
+        ]
         done = subprocess.run(
             [sys.executable, "-m", "infra.cli", "data", *command],
             env=cluster.environment, capture_output=True, text=True, timeout=300,

@@ -13,7 +13,9 @@ def seeds_of_this_commit() -> range:
     """Three consecutive seeds: a worker, a driver and a node. IFMDM_CRASH_SEED repeats a run."""
     given = os.environ.get("IFMDM_CRASH_SEED")
     if given is None:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+        )
         given = str(int(head.stdout.strip()[:6] or "0", 16)) if head.returncode == 0 else "0"
     return range(int(given), int(given) + 3)
 
