@@ -36,7 +36,9 @@ RayOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="workers; default: as many as CPUs or GPUs allow")
 ]
-CpusOption = Annotated[float, typer.Option("--cpus", min=0.1, help="CPUs of one worker")]
+CpusOption = Annotated[
+    float, typer.Option("--cpus", min=0.1, help="CPUs of one worker; a GPU needs several to feed it")
+]
 GpusOption = Annotated[
     float, typer.Option("--gpus", min=0.0, help="GPUs of one worker; 0.25 puts four on one")
 ]

@@ -255,11 +255,12 @@ def load_encoder(
     device: str = "cpu",
     batch: int = 16,
     layers: tuple[int, ...] | None = None,
+    decoders: int = 1,
 ) -> FeatureEncoder:
-    """The encoder of a feature set; `batch` is for motion, `layers` for speech."""
+    """The encoder of a feature set; `batch` and `decoders` are for motion, `layers` for speech."""
     if kind == "speech":
         return SpeechFeatures.from_reference(reference, layers, device)
-    return MotionFeatures.from_bundle(reference, device, batch)
+    return MotionFeatures.from_bundle(reference, device, batch, decoders)
 
 
 def speech_identity(reference: str | Path, layers: tuple[int, ...] | None = None) -> EncoderIdentity:

@@ -70,19 +70,20 @@ class FeatureShardBuilder:
         device: str,
         batch: int,
         scratch: Path | None = None,
+        decoders: int = 1,
     ) -> None:
-        """Loads the encoders.
+        """Loads the encoders; `decoders` threads feed the motion encoder.
 
         Raises:
             Conflict: a reference holds another encoder here than on the driver's machine.
         """
         self._storage = storage
         self._scratch = scratch or Path(tempfile.gettempdir())
-        self._device, self._batch = device, batch
+        self._device, self._batch, self._decoders = device, batch, decoders
         self._encoders = [(one, self._load(one, generation)) for one in wanted]
 
     def _load(self, one: FeatureWanted, generation: str) -> FeatureEncoder:
-        encoder = load_encoder(one.kind, one.reference, self._device, self._batch, one.layers)
+        encoder = load_encoder(one.kind, one.reference, self._device, self._batch, one.layers, self._decoders)
         found = encoder.identity.digest(generation)
         if found != one.digest:
             raise Conflict(

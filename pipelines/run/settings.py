@@ -14,7 +14,7 @@ class RunSettings(BaseModel):
 
     address: str | None = Field(None, description="Ray cluster, host:port or 'auto'; None starts one here")
     workers: int | None = Field(None, ge=1, description="actors; None fills the cluster's CPUs or GPUs")
-    cpus: float = Field(1.0, gt=0, description="CPUs of one worker")
+    cpus: float = Field(1.0, gt=0, description="CPUs of one worker; a GPU worker decodes on so many threads")
     gpus: float = Field(0.0, ge=0, description="GPUs of one worker; a fraction shares one")
     batch: int = Field(16, ge=1, description="frames in one call of the motion encoder; the last is padded")
     deadline_factor: float = Field(

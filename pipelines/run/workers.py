@@ -87,8 +87,9 @@ class FeatureWorker:
         """Load the encoders; the node's name."""
         storage = PatientStorage.open(self._dataset, self._s3, self._waits.append)
         device = "cuda" if self._settings.gpus else "cpu"
+        settings, decoders = self._settings, max(1, int(self._settings.cpus))
         self._builder = FeatureShardBuilder(
-            storage, self._generation, self._wanted, device, self._settings.batch, self._settings.scratch
+            storage, self._generation, self._wanted, device, settings.batch, settings.scratch, decoders
         )
         return _here()
 
