@@ -155,3 +155,16 @@ def test_other_layers_are_another_set_and_the_last_one_by_either_number_is_the_s
     two = speech_identity("demo", (0, -1))
     assert two.dim == 2 * speech.identity.dim
     assert two.digest("g") != speech.identity.digest("g")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_features_of_the_cpu(motion: MotionFeatures, speech: SpeechFeatures):
+    videos = [clip(k, n) for k, n in enumerate(LENGTHS)]
+    on_gpu = MotionFeatures.from_bundle("demo", "cuda", batch=64, decoders=4).encode(videos, LENGTHS)
+    for here, there in zip(motion.encode(videos, LENGTHS).values, on_gpu.values, strict=True):
+        np.testing.assert_allclose(here, there, atol=2e-3)
+    sounds = [sound(k, n) for k, n in enumerate(LENGTHS)]
+    heard = SpeechFeatures.from_reference("demo", device="cuda").encode(sounds, LENGTHS)
+    for here, there in zip(speech.encode(sounds, LENGTHS).values, heard.values, strict=True):
+        np.testing.assert_allclose(here, there, atol=2e-2)
