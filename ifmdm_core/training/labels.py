@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ifmdm_core.media.image import read_image
+from ifmdm_core.media.video import read_frames
+
 FPS = 25
 LONGEST_SIDE = 1280
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".webm", ".mkv")
@@ -51,28 +54,14 @@ def timed_frames(path: Path, fps: int = FPS) -> Iterator[np.ndarray]:
 
     A still picture yields itself once.
     """
-    import av
-    import cv2
-
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        yield cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        yield read_image(path)
         return
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        start: float | None = None
-        count, previous, before = 0, None, 0.0
-        for frame in container.decode(stream):
-            start = float(frame.time or 0) if start is None else start
-            now = float(frame.time or 0) - start
-            while previous is not None and count / fps < (before + now) / 2:
-                yield previous
-                count += 1
-            previous, before = frame.to_ndarray(format="rgb24"), now
-        duration = 1 / float(stream.average_rate or fps)
-        while previous is not None and count / fps < before + duration / 2 - 1e-6:
-            yield previous
-            count += 1
+    previous = None
+    for frame in read_frames(path, fps):
+        if previous is None or not np.array_equal(frame, previous):
+            previous = frame
+        yield previous
 
 
 class Landmarker:

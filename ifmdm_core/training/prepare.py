@@ -17,9 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ifmdm_core.media.audio import read_audio
+from ifmdm_core.media.clip_codec import to_int16
 from ifmdm_core.media.face import Square, clip_square, crop
+from ifmdm_core.media.video import probe_video, read_video_audio
 from ifmdm_core.training.dataset import CROP_SIZE, SAMPLE_RATE, TrainingSetWriter
-from ifmdm_core.training.labels import label_path, read_labels, timed_frames
+from ifmdm_core.training.labels import VIDEO_SUFFIXES, label_path, read_labels, timed_frames
 
 JPEG_QUALITY = 90
 MIN_FACE_FRACTION = 0.9
@@ -69,29 +72,12 @@ def decode_audio(path: Path) -> tuple[np.ndarray | None, float]:
 
     None when the file has no sound. Audio without video starts at its own first sample; its rate is 0.
     """
-    import av
-
-    with av.open(str(path)) as container:
-        video = container.streams.video[0] if container.streams.video else None
-        start, rate = 0.0, 0.0
-        if video is not None:
-            first = next(container.decode(video))
-            start, rate = float(first.time or 0), float(video.average_rate or 0)
-            container.seek(0)
-        if not container.streams.audio:
-            return None, rate
-        resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
-        pieces, begin = [], None
-        for frame in container.decode(container.streams.audio[0]):
-            if begin is None:
-                begin = float(frame.time or 0)
-            pieces += [f.to_ndarray()[0] for f in resampler.resample(frame)]
-        pieces += [f.to_ndarray()[0] for f in resampler.resample(None)]
-    samples = np.concatenate(pieces)
-    if video is None or begin is None:
-        return samples, rate
-    lead = round((begin - start) * SAMPLE_RATE)
-    return (np.pad(samples, (lead, 0)) if lead > 0 else samples[-lead:]), rate
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        info = probe_video(path)
+        audio, rate = read_video_audio(path, info=info, quiet=True), info.fps
+    else:
+        audio, rate = read_audio(path, quiet=True), 0.0
+    return (None if audio is None else to_int16(audio.samples)), rate
 
 
 def prepare_clip(source: Source, root: Path, labels: Path) -> Prepared | str:
