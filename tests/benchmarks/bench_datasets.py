@@ -310,6 +310,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=int, help="only the first N videos")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="workers of the last case")
+    parser.add_argument("--cases", nargs="+", help="only these, e.g. 'pipeline x 2'; default: all")
     parser.add_argument("--out", type=Path, required=True, help="JSON with every run")
     options = parser.parse_args()
     import torch
@@ -328,6 +329,7 @@ def main() -> None:
         }
         if options.workers > 1:
             cases[f"pipeline x {options.workers}"] = lambda: pipeline(folder, parameters, options.workers)
+        cases = {name: case for name, case in cases.items() if name in (options.cases or cases)}
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
         for number in range(options.runs):
             for name, case in cases.items():
@@ -338,7 +340,7 @@ def main() -> None:
     ratios = {
         f"{name} / bare": {k: round(medians[name][k] / medians["bare"][k], 3) for k in medians["bare"]}
         for name in cases
-        if name != "bare"
+        if name != "bare" and "bare" in cases
     }
     result = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.settings import RunSettings
 from tests.flaky_s3 import FlakyS3
 from tests.pipelines.poisoned import DUPLICATE, GOOD, IGNORED, KEPT, NEAR_DUPLICATE, make_poisoned_set
+from tests.talking_videos import write_talking_video
 
 Extract = Callable[..., dict[str, Any]]
 
@@ -131,3 +133,20 @@ def test_a_bucket_that_fails_now_and_then_gives_the_same_shards_as_a_folder(
     assert [e.sha256 for e in first.generation()[1].shards.values()] == [
         e.sha256 for e in second.generation()[1].shards.values()
     ]
+
+
+def test_two_people_fill_one_dataset_at_the_same_time(extract: Extract, tmp_path: Path) -> None:
+    folders = [tmp_path / "anna", tmp_path / "ben"]
+    for k, folder in enumerate(folders):
+        folder.mkdir()
+        for n in range(3):
+            write_talking_video(folder / f"{folder.name}-{n}.mp4", 10 * k + n, 1.6, size=128)
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda folder: extract(str(folder), str(tmp_path / "set")), folders))
+    summaries = [extract(str(folder), str(tmp_path / "set")) for folder in folders]  # whatever was superseded
+    assert [summary["clips"] for summary in summaries] == [6, 6]
+    assert summaries[0]["content"] == summaries[1]["content"]
+    dataset = Dataset.open(tmp_path / "set")
+    with clips_of(dataset) as clips:
+        assert clips == {f"{folder.name}-{n}.mp4": 1 for folder in folders for n in range(3)}
+    assert set(dataset.manifest.arrivals) == set(clips)
