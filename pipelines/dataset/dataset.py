@@ -52,6 +52,10 @@ class Dataset:
 
     def generation(self, name: str | None = None) -> tuple[str, Generation]:
         """A generation by (the beginning of) its name; the current one when None."""
+        if not self.manifest.generations:
+            raise NotFound(
+                f"{self.storage.root} has no clips", fix="make some with ifmdm data clips SOURCE DATASET"
+            )
         wanted = name or self.manifest.current
         found = [g for g in self.manifest.generations if wanted and g.startswith(wanted)]
         if len(found) != 1:

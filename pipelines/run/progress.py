@@ -84,7 +84,8 @@ class Progress:
                 self._bar.stop()
                 self._bar = None
             self.running = 0
-            self._write(self.line())
+            if kind is None or any(self.done.values()):
+                self._write(self.line())
 
     def start(self, sources: int) -> None:
         """SOURCE has been listed."""

@@ -157,5 +157,5 @@ def test_one_more_file_touches_one_shard_of_each_kind(
 
 
 def test_features_of_a_dataset_that_is_not_there_say_so(bucket: Bucket, tiny_bundle: Path) -> None:
-    with pytest.raises(NotFound, match="generation"):
+    with pytest.raises(NotFound, match="has no clips"):
         FeaturesRun("s3://renders/nothing", SETTINGS, motion=str(tiny_bundle), s3=bucket.server.config)
