@@ -147,6 +147,6 @@ def test_two_people_fill_one_dataset_at_the_same_time(extract: Extract, tmp_path
     assert [summary["clips"] for summary in summaries] == [6, 6]
     assert summaries[0]["content"] == summaries[1]["content"]
     dataset = Dataset.open(tmp_path / "set")
-    with clips_of(dataset) as clips:
-        assert clips == {f"{folder.name}-{n}.mp4": 1 for folder in folders for n in range(3)}
+    clips = clips_of(dataset)
+    assert clips == {f"{folder.name}-{n}.mp4": 1 for folder in folders for n in range(3)}
     assert set(dataset.manifest.arrivals) == set(clips)
