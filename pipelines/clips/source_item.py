@@ -16,7 +16,7 @@ from ifmdm_core.errors import BadInput, Forbidden, NotFound, Unavailable
 from ifmdm_core.storage import S3Config, Storage, open_storage
 from ifmdm_core.uri import Uri
 from pipelines.clips.names import unescape_name
-from pipelines.run.retry import with_retries
+from pipelines.retry import with_retries
 
 
 class SourceItem(BaseModel):

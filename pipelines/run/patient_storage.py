@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ifmdm_core.storage import Item, S3Config, Storage, open_storage
-from pipelines.run.retry import with_retries
+from pipelines.retry import with_retries
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from pipelines.clips.shard import ClipShardBuilder, ClipShardWork, ShardResult
 from pipelines.clips.sources import SourceItem
 from pipelines.dataset.parameters import ClipParameters
 from pipelines.features.shard import FeatureResult, FeatureShardBuilder, FeatureShardWork, FeatureWanted
+from pipelines.retry import with_retries
 from pipelines.run.patient_storage import PatientStorage
-from pipelines.run.retry import with_retries
 from pipelines.run.settings import RunSettings
 
 ACTOR = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}

@@ -8,7 +8,7 @@ import pytest
 
 from ifmdm_core.errors import BadInput, DiskFull, Forbidden, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import open_storage
-from pipelines.run.retry import MAX_WAIT_S, with_retries
+from pipelines.retry import MAX_WAIT_S, with_retries
 from tests.flaky_s3 import FlakyS3
 
 
