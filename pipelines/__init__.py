@@ -1,1 +1,1 @@
-"""Datasets and training at scale. So far: procedural talking faces (`pipelines.synthetic`)."""
+"""Motion datasets at scale: what they are on disk, how they are made on Ray, and the commands around them."""
