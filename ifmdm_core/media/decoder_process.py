@@ -137,8 +137,7 @@ class DecoderProcess:
             if self._videos > self.recycle:
                 self.close()
         if self._child is None or self._child.poll() is not None:
-            self.close()
-            self._start()
+            self.start()
             self._videos = 1
         self._send(path, (what, name, *arguments))
 
@@ -170,7 +169,9 @@ class DecoderProcess:
             f"{os.fspath(path)}: the decoder crashed on it ({how})", fix="export the video again, as H.264"
         )
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start a new child now; else the first question does."""
+        self.close()
         ours, theirs = socket.socketpair()
         shared = _anonymous_memory(RING)
         try:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,9 @@ import numpy.typing as npt
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.clip_codec import encode_clip, encode_sound, to_int16
 from ifmdm_core.media.decoder_process import DecoderCrash, DecoderProcess, frame_scale
-from ifmdm_core.media.face import clip_square, crop, find_faces
+from ifmdm_core.media.face import clip_square, crop
 from ifmdm_core.media.face_track import FaceFollower, Run, equal_parts, main_runs
+from ifmdm_core.media.image import read_image
 from ifmdm_core.media.shots import Signature, shot_starts, signature, suspicious
 from pipelines.clips.fingerprint import fingerprint
 from pipelines.clips.probe import content_fault
@@ -247,9 +249,13 @@ def _without_path(error: BadInput, path: Path) -> str:
 
 
 def warm_up() -> None:
-    """Load the face finder and the sync scorer, so that the first span is as fast as the others."""
-    find_faces(np.zeros((64, 64, 3), np.uint8))
-    load_scorer()
+    """Load the face finder and the sync scorer and find the bundled photo's face: first calls are slow."""
+    with _one_thread():
+        photo = read_image(str(files("ifmdm_core") / "assets" / "samples" / "astronaut.jpg"))
+        follower = FaceFollower(SYNC_FPS)
+        for k in range(2):  # searched, then followed
+            follower.look(k, photo)
+        load_scorer()
 
 
 @contextmanager

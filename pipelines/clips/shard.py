@@ -14,7 +14,7 @@ from typing import Any
 from ifmdm_core.errors import BadInput, Conflict, Forbidden, NotFound, Unsupported
 from ifmdm_core.media.decoder_process import DecoderProcess
 from ifmdm_core.storage import S3Config, Storage
-from pipelines.clips.cut import CutClip, Fault, cut_span
+from pipelines.clips.cut import CutClip, Fault, cut_span, warm_up
 from pipelines.clips.sources import SourceItem, open_source
 from pipelines.dataset.ids import clip_id, file_sha256
 from pipelines.dataset.manifest import ShardEntry
@@ -68,6 +68,11 @@ class ClipShardBuilder:
         self._storage, self._parameters, self._s3 = storage, parameters, s3
         self._scratch = scratch or Path(tempfile.gettempdir())
         self._decoder = DecoderProcess()
+
+    def warm_up(self) -> None:
+        """Load the nets and start the decoder: a first shard that is slow would look like a late one."""
+        warm_up()
+        self._decoder.start()
 
     def build(self, work: ClipShardWork) -> ShardResult:
         """Make one shard and upload it; it exists once a manifest lists the result.

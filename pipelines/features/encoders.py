@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.bundle import load_bundle
 from ifmdm_core.errors import BadInput
-from ifmdm_core.media.clip_codec import decode_clip, decode_sound
+from ifmdm_core.media.clip_codec import RATE, decode_clip, decode_sound, encode_clip, encode_sound
 from ifmdm_core.media.face import Square, crop
 from ifmdm_core.speech import SpeechEncoder
 from ifmdm_core.weights import encoder_digest, load_network, read_weights, tensor_digest
@@ -98,6 +98,10 @@ class FeatureEncoder(ABC):
     identity: EncoderIdentity
 
     @abstractmethod
+    def warm_up(self) -> None:
+        """Encode a moment of nothing: the first call is slow, and must not count as a slow shard."""
+
+    @abstractmethod
     def encode_rows(self, clips: pa.Table, rows: Sequence[int]) -> Encoded:
         """Features of these rows of a clip shard, at its frame rate; the faults name rows of the shard."""
 
@@ -131,6 +135,9 @@ class SpeechFeatures(FeatureEncoder):
             return cls(bundle.speech_encoder(device, layers), bundle.record.name)
         name = Path(reference).resolve().name if Path(reference).is_dir() else str(reference)
         return cls(SpeechEncoder.load(reference, layers or (-1,), device), name)
+
+    def warm_up(self) -> None:
+        self.encode([encode_sound(np.zeros(RATE, np.float32))], [25])
 
     def encode_rows(self, clips: pa.Table, rows: Sequence[int]) -> Encoded:
         encoded = self.encode(_bytes(clips, "audio", rows), _counts(clips, rows), _fps(clips, rows))
@@ -182,6 +189,10 @@ class MotionFeatures(FeatureEncoder):
             return cls(model, Path(reference).name, device, batch, decoders)
         bundle = load_bundle(reference)
         return cls(bundle.autoencoder(), bundle.record.name, device, batch, decoders)
+
+    def warm_up(self) -> None:
+        black = np.zeros((64, 64, 3), np.uint8)
+        self.encode([encode_clip([black] * 2)], [2])
 
     def encode_rows(self, clips: pa.Table, rows: Sequence[int]) -> Encoded:
         encoded = self.encode(_bytes(clips, "video", rows), _counts(clips, rows))

@@ -92,6 +92,11 @@ class FeatureShardBuilder:
             )
         return encoder
 
+    def warm_up(self) -> None:
+        """Run every encoder once."""
+        for _, encoder in self._encoders:
+            encoder.warm_up()
+
     def build(self, work: FeatureShardWork) -> list[FeatureResult]:
         """Make the missing shards of all sets and upload them; the clip shard is opened once."""
         opened: Counter[str] = Counter()

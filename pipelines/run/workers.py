@@ -9,7 +9,6 @@ import ray
 
 from ifmdm_core.errors import Forbidden, NotFound
 from ifmdm_core.storage import S3Config
-from pipelines.clips.cut import warm_up
 from pipelines.clips.probe import Probed, probe_source
 from pipelines.clips.shard import ClipShardBuilder, ClipShardWork, ShardResult
 from pipelines.clips.sources import SourceItem
@@ -40,9 +39,9 @@ class ClipWorker:
 
     def ready(self) -> str:
         """Load what every shard needs; the node's name."""
-        warm_up()
         storage = PatientStorage.open(self._dataset, self._s3, self._waits.append)
         self._builder = ClipShardBuilder(storage, self._parameters, self._s3, self._settings.scratch)
+        self._builder.warm_up()
         return _here()
 
     def probe(self, items: list[SourceItem]) -> list[Probed | str]:
@@ -91,6 +90,7 @@ class FeatureWorker:
         self._builder = FeatureShardBuilder(
             storage, self._generation, self._wanted, device, settings.batch, settings.scratch, decoders
         )
+        self._builder.warm_up()
         return _here()
 
     def build(self, work: FeatureShardWork) -> list[FeatureResult]:
