@@ -108,4 +108,4 @@ def test_spans_start_at_the_part_that_a_list_gives() -> None:
 def test_a_small_dataset_still_has_shards_to_share_and_a_large_one_has_large_files() -> None:
     assert shard_seconds(MIN_SHARDS * 100, PARAMETERS) == 100
     assert shard_seconds(10, PARAMETERS) == 60
-    assert 600 < shard_seconds(3.6e7, PARAMETERS) < 2400
+    assert 500 < shard_seconds(3.6e7, PARAMETERS) < 2400
