@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,12 @@ def _here() -> str:
     """The node, as people and `ray list nodes` know it."""
     context = ray.get_runtime_context()
     return f"{ray.util.get_node_ip_address()}/{context.get_node_id()[:8]}"
+
+
+def _give_back_memory() -> None:
+    """Hand freed heap back to the system: what decoding threads leave scattered adds up to hundreds of megabytes."""
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries lack it, and the trouble
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class ClipWorker:
@@ -63,6 +71,7 @@ class ClipWorker:
         self._waits.clear()
         result = self._builder.build(work)
         result.waits += self._waits
+        _give_back_memory()
         return result
 
 
@@ -100,6 +109,7 @@ class FeatureWorker:
         results = self._builder.build(work)
         for result in results[:1]:
             result.waits += self._waits
+        _give_back_memory()
         return results
 
 
