@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import ValidationError
 
-from ifmdm_core.errors import BadInput, Conflict, NotFound, Unsupported
+from ifmdm_core.errors import Conflict, NotFound
 from ifmdm_core.storage import S3Config, Storage, open_storage
 from pipelines.dataset.manifest import FeatureSet, Generation, Manifest, latest
-from pipelines.dataset.parameters import FORMAT
-from pipelines.dataset.plan import Plan
+from pipelines.dataset.plan import Plan, read_plan
 from pipelines.dataset.shard_file import check_alignment, open_shard
 
 
@@ -65,16 +63,7 @@ class Dataset:
 
     def plan(self, generation: str | None = None) -> Plan:
         """The plan of a generation."""
-        key = self.generation(generation)[1].plan.key
-        try:
-            plan = Plan.model_validate_json(self.storage.get(key))
-        except ValidationError as error:
-            raise BadInput(f"{self.storage.root}/{key}: {error.errors()[0]['msg']}") from None
-        if plan.format.partition(".")[0] != FORMAT.partition(".")[0]:
-            raise Unsupported(
-                f"{key} has format {plan.format}, this program reads {FORMAT}", fix="update ifmdm"
-            )
-        return plan
+        return read_plan(self.storage, self.generation(generation)[1].plan.key)
 
     def features(self, kind: str, digest: str | None = None, generation: str | None = None) -> FeatureSet:
         """A feature set by kind and the beginning of its digest; the newest of the generation when None.

@@ -7,8 +7,8 @@ people can fill one dataset at the same time, and a reader never sees half of a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unavailable, Unsupported
 from ifmdm_core.storage import Storage
 from pipelines.dataset.ids import digest
+
+T = TypeVar("T")
 
 MANIFEST_FORMAT = 1
 _RACES = 50
@@ -207,6 +209,6 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def replaced(values: dict[str, Any], **new: Any) -> dict[str, Any]:
+def replaced(values: Mapping[str, T], new: Mapping[str, T | None]) -> dict[str, T]:
     """A copy of a table with some entries set, or taken out where the new value is None."""
     return {key: value for key, value in {**values, **new}.items() if value is not None}

@@ -9,8 +9,9 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ifmdm_core.errors import BadInput, Unsupported
 from ifmdm_core.storage import Storage
 from pipelines.dataset.ids import digest
 from pipelines.dataset.manifest import FileRef
@@ -117,10 +118,29 @@ def store_plan(storage: Storage, plan: Plan) -> FileRef:
     return FileRef(key=key, sha256=sha256, bytes=len(data), rows=len(plan.sources))
 
 
+def read_plan(storage: Storage, key: str) -> Plan:
+    """A plan from its file.
+
+    Raises:
+        BadInput: it is no plan. Unsupported: another major version of the format.
+    """
+    try:
+        plan = Plan.model_validate_json(storage.get(key))
+    except ValidationError as error:
+        raise BadInput(f"{storage.root}/{key}: {error.errors()[0]['msg']}") from None
+    if plan.format.partition(".")[0] != FORMAT.partition(".")[0]:
+        raise Unsupported(f"{key} has format {plan.format}, this program reads {FORMAT}", fix="update ifmdm")
+    return plan
+
+
+def bytes_per_second(parameters: ClipParameters) -> int:
+    """Stored bytes of one second of clip, by the nearest measured size."""
+    return BYTES_PER_S[min(BYTES_PER_S, key=lambda side: abs(side - parameters.size))]
+
+
 def shard_seconds(total_s: float, parameters: ClipParameters) -> float:
     """Seconds of video for one shard of a dataset that lasts `total_s`."""
-    side = min(BYTES_PER_S, key=lambda s: abs(s - parameters.size))
-    return max(MIN_SHARD_S, min(TARGET_BYTES / BYTES_PER_S[side], total_s / MIN_SHARDS))
+    return max(MIN_SHARD_S, min(TARGET_BYTES / bytes_per_second(parameters), total_s / MIN_SHARDS))
 
 
 def spans_of(source: PlannedSource, span_s: float) -> list[Span]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ifmdm_core.storage import Storage
 from pipelines.dataset.ids import digest
-from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry
+from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry, replaced
 
 
 class QuarantineRecord(BaseModel):
@@ -46,6 +46,12 @@ def read_records(storage: Storage, ref: FileRef) -> list[QuarantineRecord]:
     """The records of one file."""
     lines = storage.get(ref.key).decode().splitlines()
     return [QuarantineRecord.model_validate_json(line) for line in lines if line]
+
+
+def records_of(storage: Storage, manifest: Manifest, stage: str, shard: str) -> list[QuarantineRecord]:
+    """The records that a manifest lists for one shard of a stage; none where it lists none."""
+    ref = manifest.quarantine.get(f"{stage}/{shard}")
+    return read_records(storage, ref) if ref else []
 
 
 def all_records(storage: Storage, manifest: Manifest) -> list[QuarantineRecord]:
@@ -85,7 +91,7 @@ def look_again(manifest: Manifest, kept: Mapping[str, FileRef | None]) -> Manife
         name: s.model_copy(update={"shards": mark(s.shards, f"{s.kind}-{s.digest}")})
         for name, s in manifest.features.items()
     }
-    quarantine = {name: ref for name, ref in {**manifest.quarantine, **kept}.items() if ref is not None}
+    quarantine = replaced(manifest.quarantine, kept)
     return manifest.model_copy(
         update={"generations": generations, "features": features, "quarantine": quarantine}
     )

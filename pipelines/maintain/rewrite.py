@@ -24,6 +24,7 @@ from pipelines.dataset.manifest import (
     ShardEntry,
     commit,
     feature_inputs,
+    replaced,
 )
 from pipelines.dataset.plan import Plan, PlannedShard, store_plan
 from pipelines.dataset.quarantine import QuarantineRecord, read_records, write_records
@@ -55,7 +56,6 @@ class Rewrite:
             else features
             for name, features in manifest.features.items()
         }
-        quarantine = {**manifest.quarantine, **self.quarantine}
         return manifest.model_copy(
             update={
                 "generations": {
@@ -63,7 +63,7 @@ class Rewrite:
                     self.name: Generation(plan=self.plan, shards=self.shards),
                 },
                 "features": sets,
-                "quarantine": {name: ref for name, ref in quarantine.items() if ref is not None},
+                "quarantine": replaced(manifest.quarantine, self.quarantine),
             }
         )
 

@@ -12,19 +12,19 @@ from typing import Any
 from ifmdm_core.errors import BadInput, Forbidden, IfmdmError
 from ifmdm_core.storage import S3Config, Storage
 from pipelines.clips.shard import ClipShardWork, ShardResult
-from pipelines.clips.sources import SourceList, list_sources
+from pipelines.clips.sources import SourceList, list_sources, open_source
 from pipelines.dataset.manifest import FileRef, Generation, Manifest, commit, latest, replaced
 from pipelines.dataset.parameters import ClipParameters
 from pipelines.dataset.plan import (
-    BYTES_PER_S,
     Plan,
     PlannedShard,
     PlannedSource,
+    bytes_per_second,
     extend,
     shard_seconds,
     store_plan,
 )
-from pipelines.dataset.quarantine import QuarantineRecord, read_records, write_records
+from pipelines.dataset.quarantine import QuarantineRecord, records_of, write_records
 from pipelines.run.commits import Committer, finished, list_clips, plan_of
 from pipelines.run.intake import SHARD, STAGE, Intake, accept, chunks, sort_items
 from pipelines.run.patient_storage import PatientStorage
@@ -65,16 +65,16 @@ class ClipsRun:
         seconds, sampled = _expected_seconds(intake, self.s3)
         pending = self._pending(manifest, plan) if plan else []
         seconds += sum(shard.seconds for shard in pending)
-        rate = BYTES_PER_S[min(BYTES_PER_S, key=lambda s: abs(s - self.parameters.size))]
+        rate = bytes_per_second(self.parameters)
+        to_cut = {span.source for shard in pending for span in shard.spans}
         shard_bytes = rate * shard_seconds(seconds, self.parameters)
         largest = max((item.size for item in intake.fresh), default=0)
         return {
             "source": self.source, "dataset": self.dataset, "generation": self._generation,
             "sources": len(listed.items), "known": len(intake.known), "to_probe": len(intake.fresh),
             "refused_before": len(intake.refused), "bad_rows": len(listed.faults), "gone": len(intake.gone),
-            "bytes_to_read": sum(i.size for i in intake.fresh) + sum(
-                plan.sources[name].size for name in {s.source for p in pending for s in p.spans}
-            ) if plan else sum(i.size for i in intake.fresh),
+            "bytes_to_read": sum(item.size for item in intake.fresh)
+            + sum(source.size for name, source in (plan.sources if plan else {}).items() if name in to_cut),
             "hours": round(seconds / 3600, 3), "durations_from_sample": sampled,
             "dataset_bytes": round(seconds * rate), "shards_pending": len(pending),
             "scratch_bytes_a_worker": round(largest + 2 * shard_bytes),
@@ -115,8 +115,7 @@ class ClipsRun:
 
     def _intake(self, manifest: Manifest, plan: Plan | None) -> tuple[SourceList, Intake]:
         listed = list_sources(self.source, self.s3, self.settings.limit)
-        ref = manifest.quarantine.get(f"{STAGE}/{SHARD}")
-        return listed, sort_items(listed.items, plan, read_records(self.storage, ref) if ref else ())
+        return listed, sort_items(listed.items, plan, records_of(self.storage, manifest, STAGE, SHARD))
 
     def _plan_changes(self, plan: Plan, intake: Intake) -> bool:
         """Whether known sources have new labels or places, or some are to be dropped."""
@@ -201,17 +200,14 @@ class ClipsRun:
         self, base: Manifest, planned: list[PlannedSource], refused: list[QuarantineRecord], intake: Intake
     ) -> dict[str, FileRef]:
         """Quarantine of the probe stage: others' records, less those of sources that are good now, and ours."""
-        name = f"{STAGE}/{SHARD}"
-        ref = base.quarantine.get(name)
-        records = {r.source: r for r in (read_records(self.storage, ref) if ref else ())}
+        records = {r.source: r for r in records_of(self.storage, base, STAGE, SHARD)}
         for source in (*planned, *intake.known):
             records.pop(source.source, None)
         if self.sync:
             records = {r.source: r for r in intake.refused}
         records.update((record.source, record) for record in refused)
-        return replaced(
-            base.quarantine, **{name: write_records(self.storage, STAGE, SHARD, [*records.values()])}
-        )
+        ref = write_records(self.storage, STAGE, SHARD, [*records.values()])
+        return replaced(base.quarantine, {f"{STAGE}/{SHARD}": ref})
 
     def _pending(self, manifest: Manifest, plan: Plan) -> list[PlannedShard]:
         entries = manifest.generations[self._generation].shards
@@ -255,12 +251,11 @@ class ClipsRun:
         return failed
 
     def _job(self, manifest: Manifest, plan: Plan, shard: PlannedShard) -> Job:
-        ref = manifest.quarantine.get(f"clips-{self._generation}/{shard.name}")
         work = ClipShardWork(
             name=shard.name, spans=shard.spans,
             sources={span.source: plan.sources[span.source] for span in shard.spans},
             inputs=plan.key(shard), previous=manifest.generations[self._generation].shards.get(shard.name),
-            faults=tuple(read_records(self.storage, ref) if ref else ()),
+            faults=tuple(records_of(self.storage, manifest, f"clips-{self._generation}", shard.name)),
         )  # fmt: skip
         return Job(f"clips {shard.name}", "build", work, work.seconds, self.settings.deadline(work.seconds))
 
@@ -299,8 +294,6 @@ def _expected_seconds(intake: Intake, s3: S3Config | None, sample: int = 50) -> 
     for item in intake.fresh[::step]:
         if item.uri.startswith("s3://"):
             continue
-        from pipelines.clips.sources import open_source
-
         try:
             with open_source(item, s3, Path("/")) as path:
                 seconds += probe_video(path, item.source).duration or 0.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ifmdm_core.storage import Storage
-from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry, commit
-from pipelines.dataset.plan import Plan
+from pipelines.dataset.manifest import FileRef, Manifest, ShardEntry, commit, replaced
+from pipelines.dataset.plan import Plan, read_plan
 from pipelines.dataset.quarantine import QuarantineRecord, write_records
 
 INTERVAL_S = 2.0
@@ -28,7 +28,6 @@ class Committer:
     storage: Storage
     listed: Callable[[Manifest, list[Finished]], Manifest]
     clock: Callable[[], float] = time.monotonic
-    manifest: Manifest | None = None
     _held: list[Finished] = field(default_factory=list)
     _next: float = 0.0
 
@@ -43,7 +42,7 @@ class Committer:
         if not self._held:
             return
         begun, held = self.clock(), self._held
-        self.manifest = commit(self.storage, lambda base: self.listed(base, held))
+        commit(self.storage, lambda base: self.listed(base, held))
         self._held = []
         self._next = self.clock() + max(INTERVAL_S, (self.clock() - begun) / SHARE)
 
@@ -72,48 +71,51 @@ def list_clips(storage: Storage, plans: dict[str, Plan]) -> Callable[[Manifest, 
 
     `plans` is a cache of plans by key.
     """
+    keys_of: dict[str, dict[str, str]] = {}  # by the plan's file: a large plan takes long to digest
 
     def listed(base: Manifest, held: list[Finished]) -> Manifest:
-        generations, quarantine = dict(base.generations), dict(base.quarantine)
+        generations = dict(base.generations)
+        taken = []
         for one in held:
             generation = generations.get(one.group)
             if generation is None:
                 continue
-            keys = plan_of(storage, generation.plan, plans).keys()
+            ref = generation.plan
+            if ref.key not in keys_of:
+                keys_of[ref.key] = plan_of(storage, ref, plans).keys()
+            keys = keys_of[ref.key]
             if keys.get(one.shard) != one.entry.inputs:
                 continue  # somebody changed the plan meanwhile; the next run makes this shard as they want it
             shards = {n: e for n, e in generation.shards.items() if n in keys}
-            generations[one.group] = generation.model_copy(
-                update={"shards": dict(sorted({**shards, one.shard: one.entry}.items()))}
-            )
-            _set(quarantine, f"{one.stage}/{one.shard}", one.quarantine)
-        return base.model_copy(update={"generations": generations, "quarantine": quarantine})
+            generations[one.group] = generation.model_copy(update={"shards": _with(shards, one)})
+            taken.append(one)
+        return _updated(base, taken, generations=generations)
 
     return listed
 
 
 def list_features(base: Manifest, held: list[Finished]) -> Manifest:
     """How feature shards enter a manifest: where their set is still listed."""
-    sets, quarantine = dict(base.features), dict(base.quarantine)
-    for one in held:
-        features = sets.get(one.group)
-        if features is None:
-            continue
-        shards = dict(sorted({**features.shards, one.shard: one.entry}.items()))
-        sets[one.group] = features.model_copy(update={"shards": shards})
-        _set(quarantine, f"{one.stage}/{one.shard}", one.quarantine)
-    return base.model_copy(update={"features": sets, "quarantine": quarantine})
+    sets = dict(base.features)
+    taken = [one for one in held if one.group in sets]
+    for one in taken:
+        features = sets[one.group]
+        sets[one.group] = features.model_copy(update={"shards": _with(features.shards, one)})
+    return _updated(base, taken, features=sets)
+
+
+def _with(shards: dict[str, ShardEntry], one: Finished) -> dict[str, ShardEntry]:
+    return dict(sorted({**shards, one.shard: one.entry}.items()))
+
+
+def _updated(base: Manifest, taken: list[Finished], **tables: object) -> Manifest:
+    """The manifest with new tables, and the quarantine of the shards that were taken in."""
+    quarantine = replaced(base.quarantine, {f"{one.stage}/{one.shard}": one.quarantine for one in taken})
+    return base.model_copy(update={**tables, "quarantine": quarantine})
 
 
 def plan_of(storage: Storage, ref: FileRef, plans: dict[str, Plan]) -> Plan:
     """A plan by its file, read once."""
     if ref.key not in plans:
-        plans[ref.key] = Plan.model_validate_json(storage.get(ref.key))
+        plans[ref.key] = read_plan(storage, ref.key)
     return plans[ref.key]
-
-
-def _set(table: dict[str, FileRef], name: str, ref: FileRef | None) -> None:
-    if ref is None:
-        table.pop(name, None)
-    else:
-        table[name] = ref

@@ -117,7 +117,7 @@ def start(kind: type, settings: RunSettings, *arguments: Any) -> Any:
     """An actor of one of the classes above."""
     threads = {"OMP_NUM_THREADS": str(max(1, int(settings.cpus)))}
     remote = ray.remote(kind).options(
-        num_cpus=settings.cpus, num_gpus=settings.gpus, name=None,
+        num_cpus=settings.cpus, num_gpus=settings.gpus,
         runtime_env={"env_vars": {**threads, "TOKENIZERS_PARALLELISM": "false"}}, **ACTOR,
     )  # fmt: skip
     return remote.remote(*arguments, settings)

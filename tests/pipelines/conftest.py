@@ -183,7 +183,7 @@ def write_features(
 
     def listed(manifest: Manifest) -> Manifest:
         return manifest.model_copy(
-            update={"features": replaced(manifest.features, **{features.name: features})}
+            update={"features": replaced(manifest.features, {features.name: features})}
         )
 
     return Dataset(dataset.storage, commit(dataset.storage, listed))

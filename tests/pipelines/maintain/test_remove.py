@@ -95,7 +95,7 @@ def test_refusals_of_it_are_gone_and_others_stay(dataset: Dataset):
     listed = commit(
         dataset.storage,
         lambda base: base.model_copy(
-            update={"quarantine": replaced(base.quarantine, **{f"{records[0].stage}/00001": ref})}
+            update={"quarantine": replaced(base.quarantine, {f"{records[0].stage}/00001": ref})}
         ),
     )
     after, _ = remove(Dataset(dataset.storage, listed), [GONE], "asked to")
