@@ -40,6 +40,11 @@ def sample_rng(seed: int, step: int, index: int) -> np.random.Generator:
     return np.random.default_rng((seed, step, index))
 
 
+def step_seed(seed: int, step: int) -> int:
+    """The seed of torch's own generator in a step."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
 def warmup_cosine(state: LoopState, warmup_steps: int = 200, floor: float = 0.02) -> float:
     """Learning-rate factor in (0, 1]: linear warm-up by steps, then cosine down to `floor` by budget fraction."""
     warm = min(1.0, (state.step + 1) / max(1, warmup_steps))
@@ -160,7 +165,7 @@ class TrainingLoop:
         with _progress(self.title) as show:
             try:
                 while not self._spent(time.monotonic() - started):
-                    torch.manual_seed(_mix(self.seed, self.state.step))
+                    torch.manual_seed(step_seed(self.seed, self.state.step))
                     for name, value in step(self.state).items():
                         item = value.detach() if isinstance(value, Tensor) else value
                         sums[name] = sums[name] + item if name in sums else item
@@ -244,10 +249,6 @@ class TrainingLoop:
             file.write(
                 json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in line.items()}) + "\n"
             )
-
-
-def _mix(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
 
 
 @contextmanager
