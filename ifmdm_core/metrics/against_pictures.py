@@ -21,7 +21,7 @@ from ifmdm_core.metrics.reconstruction import (
 )
 from ifmdm_core.metrics.seams import seam_ratio
 from ifmdm_core.metrics.stage import Clip, Stage
-from ifmdm_core.metrics.tables import Table
+from ifmdm_core.metrics.tables import Figure, Table
 
 Array = NDArray[np.float32]
 INTENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -60,6 +60,9 @@ def reconstruction_table(stage: Stage, clips: list[Clip], pairs_per_clip: int = 
         if np.isfinite(truth) and truth > 0.05:
             speeds.append(background_speed(rendered, meshes) / truth)
     gain = mean_interval(mouth)
+    for key, values in (("reconstruction_gain_db", mouth), ("reconstruction_gain_eyes_db", eyes)):
+        if (figure := Figure.of(mean_interval(values), len(values))) is not None:
+            table.figures[key] = figure
     table.add("mouth: gain over copying, dB", gain)
     table.add("eyes: gain over copying, dB", mean_interval(eyes))
     table.add("mouth: sharpness ratio", float(np.median(sharp_mouth)))
@@ -89,6 +92,8 @@ def seam_table(stage: Stage, picture: NDArray[np.uint8], sound: Array, seams: in
     motion = stage.motion(sound, hint, frames) / stage.spread
     borders = [window.first for window in windows[1:]]
     ratio = seam_ratio(motion, borders)
+    if (figure := Figure.of(ratio, len(borders), "near 1")) is not None:
+        table.figures["seam_ratio"] = figure
     table.add("window borders", len(borders))
     table.add("acceleration at borders / elsewhere", ratio)
     table.gate("0.8 to 1.25", ratio, 0.8 <= ratio.value <= 1.25)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Better = Literal["higher", "lower", "near 1"]
 
 
 class Gate(BaseModel):
@@ -21,6 +25,38 @@ class Gate(BaseModel):
         return {True: "met", False: "NOT met", None: "not available"}[self.met]
 
 
+class Figure(BaseModel):
+    """One number that bundles are compared by, with its 95 % interval over clips."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    value: float = Field(description="the figure, in the unit that its name ends with, if any")
+    low: float = Field(description="lower end of the 95 % bootstrap interval")
+    high: float = Field(description="upper end of the 95 % bootstrap interval")
+    better: Better = Field("higher", description="which way is better")
+    count: int = Field(description="clips (or borders, for seams) behind it")
+
+    @classmethod
+    def of(cls, interval: Sequence[float], count: int, better: Better = "higher") -> Figure | None:
+        """From (value, low, high); None where one of them is not finite."""
+        value, low, high = (float(part) for part in interval)
+        if not all(map(math.isfinite, (value, low, high))):
+            return None
+        return cls(value=value, low=low, high=high, better=better, count=count)
+
+    def worse_than(self, champion: Figure) -> bool:
+        """Is this figure beyond the bad end of the champion's interval?"""
+        return self._loss(self.value) > max(self._loss(champion.low), self._loss(champion.high))
+
+    def _loss(self, value: float) -> float:
+        if self.better == "near 1":
+            return abs(math.log(max(value, 1e-6)))
+        return -value if self.better == "higher" else value
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
 class Table(BaseModel):
     """Rows of cells under named columns; the first cell of a row is its name."""
 
@@ -31,6 +67,9 @@ class Table(BaseModel):
     rows: list[list[str]] = Field(default_factory=list)
     note: str = Field("", description="how it was measured")
     gates: list[Gate] = Field(default_factory=list)
+    figures: dict[str, Figure] = Field(
+        default_factory=dict, description="numbers of this table to compare by"
+    )
 
     def add(self, name: str, *cells: object) -> None:
         """Append a row; numbers get two digits, None reads as a dash."""
@@ -72,24 +111,25 @@ class EvaluationReport(BaseModel):
 
     def print(self, console: Any = None) -> None:
         """Show the tables on a terminal, or on the given rich console."""
-        from rich.console import Console
-        from rich.table import Table as RichTable
+        show_tables(self.tables, console)
 
-        console = console or Console()
-        for table in self.tables:
-            shown = RichTable(
-                title=table.title, title_justify="left", caption=table.note, caption_justify="left"
-            )
-            for column in table.columns:
-                shown.add_column(column, overflow="fold")
-            for row in table.rows:
-                shown.add_row(*row)
-            console.print(shown)
-            for gate in table.gates:
-                colour = {True: "green", False: "red", None: "yellow"}[gate.met]
-                console.print(
-                    f"  {gate.name}: {gate.value}: [{colour}]{gate.mark}[/{colour}]", highlight=False
-                )
+
+def show_tables(tables: Sequence[Table], console: Any = None) -> None:
+    """Tables and their gates on a terminal, or on the given rich console."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = console or Console()
+    for table in tables:
+        shown = RichTable(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
+        for column in table.columns:
+            shown.add_column(column, overflow="fold")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+        for gate in table.gates:
+            colour = {True: "green", False: "red", None: "yellow"}[gate.met]
+            console.print(f"  {gate.name}: {gate.value}: [{colour}]{gate.mark}[/{colour}]", highlight=False)
 
 
 def _text(cell: object) -> str:
