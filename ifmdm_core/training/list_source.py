@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -19,13 +19,10 @@ class Named(Protocol):
     def clip_id(self) -> str: ...
 
 
-Item = TypeVar("Item", bound=Named)
-
-
 class ListSource:
     """Goes through a list again and again, shuffled by (seed, epoch); a step may span the end of an epoch."""
 
-    def __init__(self, items: Sequence[Item], size: int, seed: int = 0) -> None:
+    def __init__(self, items: Sequence[Named], size: int, seed: int = 0) -> None:
         """`size` is the number of samples of a step over all processes.
 
         Raises BadInput when there are no items.
@@ -40,7 +37,7 @@ class ListSource:
         epoch, index = (cursor["epoch"], cursor["index"]) if cursor else (0, 0)
         order = self._order(epoch)
         while True:
-            chosen: list[tuple[int, Item]] = []
+            chosen: list[tuple[int, Named]] = []
             for number in range(self.size):
                 if index == len(order):
                     epoch, index = epoch + 1, 0

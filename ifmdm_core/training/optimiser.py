@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -56,4 +57,4 @@ def in_parts(items: Sequence[T], parts: int) -> list[Sequence[T]]:
             fix="lower accumulate, raise the batch size, or train on fewer workers",
         )
     ends = [round(len(items) * k / parts) for k in range(parts + 1)]
-    return [items[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [items[a:b] for a, b in pairwise(ends)]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -61,7 +61,9 @@ class MotionReader:
         self.dataset = dataset
         self.selection = load_selection(dataset, selection) if isinstance(selection, str) else selection
         chosen = self.selection.generation if self.selection and generation is None else generation
-        self.generation, self._clips = dataset.generation(chosen)
+        self.generation, made = dataset.generation(chosen)
+        self.shards = made.shards
+        """The clip shards, by name."""
         if self.selection and self.selection.generation != self.generation:
             raise Conflict(
                 f"selection {self.selection.name!r} is of generation {self.selection.generation}, "
@@ -96,19 +98,17 @@ class MotionReader:
         stride = length if stride is None else stride
         if not 0 < stride <= length:
             raise ValueError(f"stride {stride} of windows of {length} frames")
-        speech = self.dataset.features("speech", self._speech, self.generation)
-        motion = self.dataset.features("motion", self._motion, self.generation)
-        self._require_complete(speech, motion)
+        speech, motion = self.features("speech"), self.features("motion")
 
         @contextmanager
         def open_group(shards: Sequence[str]) -> Iterator[list[WindowAt]]:
             with ExitStack() as stack:
                 found: list[WindowAt] = []
                 for shard in shards:
-                    found += self._windows_of(stack, shard, speech, motion, length, stride)
+                    found += self.windows_of(stack, shard, speech, motion, length, stride)
                 yield found
 
-        groups = groups_of(list(self._clips.shards), seed, epoch, self.buffer)
+        groups = groups_of(list(self.shards), seed, epoch, self.buffer)
         for at, after in walk(
             groups, open_group, seed=seed, epoch=epoch, start=start, rank=rank, world=world
         ):
@@ -135,14 +135,14 @@ class MotionReader:
             with ExitStack() as stack:
                 clips = []
                 for shard in shards:
-                    entry = self._clips.shards[shard]
+                    entry = self.shards[shard]
                     table = stack.enter_context(
                         open_shard(self.dataset.storage, entry, "clips", self.scratch, self.opened)
                     )
-                    clips += [(table, k, row) for k, row in self._rows(table.select(COLUMNS))]
+                    clips += [(table, k, row) for k, row in self.rows(table.select(COLUMNS))]
                 yield clips
 
-        groups = groups_of(list(self._clips.shards), seed, epoch, self.buffer)
+        groups = groups_of(list(self.shards), seed, epoch, self.buffer)
         for (table, k, row), after in walk(
             groups, open_group, seed=seed, epoch=epoch, start=start, rank=rank, world=world
         ):
@@ -151,7 +151,7 @@ class MotionReader:
             frames = read_pair(table["video"][k].as_py(), (first, second), size, row["clip_id"])
             yield FramePair(row["clip_id"], row["identity"], (first, second), frames, after)
 
-    def _windows_of(
+    def windows_of(
         self,
         stack: ExitStack,
         shard: str,
@@ -160,6 +160,7 @@ class MotionReader:
         length: int,
         stride: int,
     ) -> Iterator[WindowAt]:
+        """The windows of a shard that count, not read yet; `stack` keeps its files open."""
         self.opened["clips"] += 1
         rows = read_columns(self.dataset, shard, COLUMNS, self.generation)
         columns = []
@@ -168,17 +169,17 @@ class MotionReader:
             table = stack.enter_context(
                 open_shard(self.dataset.storage, entry, features.kind, self.scratch, self.opened)
             )
-            check_alignment(table, rows, self._clips.shards[shard].inputs, entry.key)
+            check_alignment(table, rows, self.shards[shard].inputs, entry.key)
             columns.append(table.column(features.kind))
-        for k, row in self._rows(rows):
+        for k, row in self.rows(rows):
             offset = self.selection.offset_of(row["source"]) if self.selection else None
-            shift = round((offset or 0.0) * self._fps)
+            shift = round((offset or 0.0) * self.fps)
             if not (columns[0][k].is_valid and columns[1][k].is_valid):
                 continue
             for first, last in cut_windows(row["num_frames"], shift, length, stride):
                 yield WindowAt(columns[0], columns[1], k, row, first, last, shift, motion.dim, speech.dim)
 
-    def _rows(self, table: pa.Table) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self, table: pa.Table) -> Iterator[tuple[int, dict[str, Any]]]:
         """Rows that count, with their number."""
         for k, row in enumerate(table.to_pylist()):
             if self.selection and self.selection.refusal(row):
@@ -187,15 +188,23 @@ class MotionReader:
             if self.split is None or split == self.split:
                 yield k, row
 
-    def _require_complete(self, *sets: FeatureSet) -> None:
-        for features in sets:
-            missing = sorted(set(self._clips.shards) - set(features.shards))
-            if missing:
-                raise Conflict(
-                    f"{features.name} lacks {len(missing)} of {len(self._clips.shards)} shards, first {missing[0]}",
-                    fix="run ifmdm data features again",
-                )
+    def features(self, kind: Literal["speech", "motion"]) -> FeatureSet:
+        """The feature set that is read.
+
+        Raises:
+            NotFound: none such. Conflict: it does not cover all shards.
+        """
+        wanted = {"speech": self._speech, "motion": self._motion}[kind]
+        found = self.dataset.features(kind, wanted, self.generation)
+        missing = sorted(set(self.shards) - set(found.shards))
+        if missing:
+            raise Conflict(
+                f"{found.name} lacks {len(missing)} of {len(self.shards)} shards, first {missing[0]}",
+                fix="run ifmdm data features again",
+            )
+        return found
 
     @cached_property
-    def _fps(self) -> int:
+    def fps(self) -> int:
+        """Frames a second of the clips."""
         return self.dataset.plan(self.generation).parameters.fps
