@@ -84,7 +84,14 @@ class Block(nn.Module):
             nn.init.zeros_(zero.bias)
 
     def forward(
-        self, x: Tensor, speech_z: Tensor, c: Tensor, mask: Tensor, cos: Tensor, sin: Tensor
+        self,
+        x: Tensor,
+        speech_z: Tensor,
+        c: Tensor,
+        mask: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        kept: Tensor | None = None,
     ) -> Tensor:
         b, n, d = x.shape
         x = x + self.concat(speech_z)  # [B, N, d]
@@ -93,9 +100,11 @@ class Block(nn.Module):
         q, k, v = self.qkv(h).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each [B, H, N, D]
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, H, N, D]
-        x = x + gate1 * self.drop(self.out(h.transpose(1, 2).reshape(b, n, d)))  # [B, N, d]
+        h = self.out(h.transpose(1, 2).reshape(b, n, d))  # [B, N, d]
+        x = x + gate1 * (self.drop(h) if kept is None else h * kept[:, :1])  # [B, N, d]
         h = self.norm2(x) * (1 + scale2) + shift2  # [B, N, d]
-        return x + gate2 * self.drop(self.mlp(h))
+        h = self.mlp(h)
+        return x + gate2 * (self.drop(h) if kept is None else h * kept[:, 1:])
 
 
 class MotionGenerator(nn.Module):
@@ -106,6 +115,9 @@ class MotionGenerator(nn.Module):
     `lip_map` and `lip_bias` map m to lip measurements in units of their spread, first row opening; `lip_mean` is what
     speaking lips measure on average.
     """
+
+    LENGTHS = (8.0, 16.0, 24.0, 32.0, 40.0, 50.0, 60.0)
+    """New frames of the windows whose spread `sigma` holds."""
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
@@ -149,7 +161,7 @@ class MotionGenerator(nn.Module):
         self.register_buffer("hint_std", torch.full((m,), 0.3))
         self.register_buffer("speech_mean", torch.zeros(config.speech_dim))
         self.register_buffer("speech_std", torch.ones(config.speech_dim))
-        self.register_buffer("lengths", torch.tensor([8.0, 16.0, 24.0, 32.0, 40.0, 50.0, 60.0]))
+        self.register_buffer("lengths", torch.tensor(self.LENGTHS))
         self.register_buffer("sigma", torch.full((7, m), 0.1))
         self.register_buffer("lip_map", torch.zeros(config.lip_dim, m))
         self.register_buffer("lip_bias", torch.zeros(config.lip_dim))
@@ -175,10 +187,12 @@ class MotionGenerator(nn.Module):
         low, high = float(self.lengths[right - 1]), float(self.lengths[right])
         return torch.lerp(self.sigma[right - 1], self.sigma[right], (at - low) / (high - low))
 
-    def forward(self, z: Tensor, t: Tensor, given: Conditions) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, given: Conditions, dropout: Tensor | None = None) -> Tensor:
         """z [B, N, 20] noised, clean where `given.context`; t [B] in 0..T-1 -> prediction [B, N, 20].
 
-        Values at invalid frames mean nothing.
+        `dropout` [B, depth, 2, d] multiplies the channels of each block's two branches, the same at every frame; it
+        takes the place of the network's own dropout, so that a sample can bring its own. Values at invalid frames
+        mean nothing.
         """
         n = z.shape[1]
         valid, context = given.valid[..., None], given.context[..., None].to(z.dtype)  # [B, N, 1] each
@@ -211,8 +225,9 @@ class MotionGenerator(nn.Module):
         angle = torch.outer(torch.arange(n, device=z.device), self._frequencies(z.device))  # [N, D/2]
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         mask = given.valid[:, None, None, :]  # [B, 1, 1, N]
-        for block in self.blocks:
-            x = block(x, speech_z, c, mask, cos, sin)
+        for number, block in enumerate(self.blocks):
+            kept = None if dropout is None else dropout[:, number].to(x.dtype)  # [B, 2, d]
+            x = block(x, speech_z, c, mask, cos, sin, kept)
         shift, scale = self.modulation(c).chunk(2, dim=-1)  # [B, N, d] each
         return self.motion_out(self.norm(x) * (1 + scale) + shift).to(z.dtype)
 

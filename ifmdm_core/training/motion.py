@@ -10,93 +10,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ifmdm_core.motion.config import MotionConfig
-from ifmdm_core.motion.diffusion import add_noise, alphas_cumprod, clean_from
+from ifmdm_core.motion.diffusion import alphas_cumprod
 from ifmdm_core.motion.transformer import MotionGenerator
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
-from ifmdm_core.training.motion_batch import Augmentation, MotionBatch, WindowDrawer
+from ifmdm_core.training.motion_batch import WindowDrawer
 from ifmdm_core.training.motion_check import lip_check, report
 from ifmdm_core.training.motion_data import MotionSet, fit_statistics, lip_map_quality
+from ifmdm_core.training.motion_loss import MotionLossWeights, motion_loss
+from ifmdm_core.training.motion_windows import Augmentation
 from ifmdm_core.weights import load_network, read_weights, save_weights
-
-
-@dataclass(frozen=True)
-class MotionLossWeights:
-    """Terms are mean squares over new frames, each divided by the variance of what it compares."""
-
-    velocity: float = 0.3
-    """Frame-to-frame change of z."""
-    lips: float = 1.0
-    """Lip measurements by the lip map: otherwise head pose drowns the lips."""
-    lip_velocity: float = 0.5
-
-
-@dataclass
-class LossScales:
-    """Variances in the training set that make the terms comparable."""
-
-    velocity: float
-    lips: float
-    lip_velocity: float
-
-    @classmethod
-    def of(cls, model: MotionGenerator, data: MotionSet) -> LossScales:
-        """Measured on the training clips."""
-        speed, lips, lip_speed, count = 0.0, 0.0, 0.0, 0
-        to_lips = model.lip_map.cpu().numpy().T
-        scale = model.offset_std.cpu().numpy()
-        for clip in data.of("train"):
-            motion = data.motion[clip.rows]
-            seen = motion @ to_lips
-            speed += float(((motion[1:] - motion[:-1]) / scale).var() * clip.num_frames)
-            lips += float((seen - seen.mean(0)).var() * clip.num_frames)
-            lip_speed += float((seen[1:] - seen[:-1]).var() * clip.num_frames)
-            count += clip.num_frames
-        return cls(speed / count + 1e-6, lips / count + 1e-6, lip_speed / count + 1e-6)
-
-
-def motion_loss(
-    model: MotionGenerator, batch: MotionBatch, alphas: Tensor, scales: LossScales, weights: MotionLossWeights
-) -> dict[str, Tensor]:
-    """Loss and its parts, each divided by the number of new frames of the whole batch.
-
-    alphas [T]: signal power by time step. For a model that predicts noise, terms on clean z are weighted by it:
-    there clean z is the prediction amplified by up to 1 / sqrt(alpha).
-    """
-    given, config = batch.given, model.config
-    alpha = alphas[batch.t]  # [B]
-    context = given.context[..., None]  # [B, N, 1]
-    noised = torch.where(context, batch.z, add_noise(batch.z, batch.noise, alpha))  # [B, N, 20]
-    prediction = model(noised, batch.t, given).float()  # [B, N, 20]
-    target = batch.z if config.prediction == "sample" else batch.noise
-    new = (given.valid & ~given.context)[..., None].float()  # [B, N, 1]
-    frames = new.sum()
-    base = ((prediction - target) ** 2 * new).sum() / (frames * target.shape[-1])
-
-    clean = clean_from(prediction, noised, alpha, config)
-    error = (
-        torch.where(context, torch.zeros_like(clean), clean - batch.z) * given.valid[..., None]
-    )  # [B, N, 20]
-    weight = torch.ones_like(alpha) if config.prediction == "sample" else alpha
-    lip_error = (error * model.offset_std) @ model.lip_map.T  # [B, N, L]
-
-    def mean_square(value: Tensor, mask: Tensor) -> Tensor:
-        return (value**2 * mask * weight[:, None, None]).sum() / (frames * value.shape[-1])
-
-    moves = new[:, 1:]  # a change counts when its later frame is new
-    parts = {
-        "velocity": mean_square(error[:, 1:] - error[:, :-1], moves) / scales.velocity,
-        "lips": mean_square(lip_error, new) / scales.lips,
-        "lip_velocity": mean_square(lip_error[:, 1:] - lip_error[:, :-1], moves) / scales.lip_velocity,
-    }
-    total = base + sum(getattr(weights, name) * value for name, value in parts.items())
-    return {"loss": total, "base": base, **parts}
 
 
 class MotionTraining:
@@ -121,9 +49,8 @@ class MotionTraining:
         self.model = MotionGenerator(config)
         if start is not None:
             self.model.load_state_dict(read_weights(start)[0], strict=False)  # statistics are made anew
-        fit_statistics(self.model, data)
+        self.scales = fit_statistics(self.model, data).scales
         self.drawer = WindowDrawer(data, self.model, seed, augmentation)
-        self.scales = LossScales.of(self.model, data)
         self.model.to(device).train()
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]

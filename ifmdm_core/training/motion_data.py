@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from ifmdm_core.errors import NotFound
 from ifmdm_core.motion.transformer import MotionGenerator
+from ifmdm_core.training.motion_statistics import MotionStatistics, fit_motion_statistics
 
 Array = NDArray[np.float32]
 
@@ -118,33 +118,9 @@ def lip_map_quality(data: MotionSet, split: str = "heldout") -> list[float]:
     return [round(float(r), 3) for r in 1 - ((true - seen) ** 2).sum(0) / (true**2).sum(0)]
 
 
-def fit_statistics(model: MotionGenerator, data: MotionSet) -> None:
-    """Fills the generator's buffers from the training clips."""
-    clips = data.of("train")
-    motion = np.concatenate([data.motion[c.rows] for c in clips])
-    speech = np.concatenate([data.speech[c.rows] for c in clips]).astype(np.float32)
-    # Both ends of m - m^i come from the same clip, so it has mean 0 and twice the variance within clips.
-    within = np.concatenate([data.motion[c.rows] - data.motion[c.rows].mean(0) for c in clips])
-    lengths = model.lengths.numpy()
-    sigma = np.zeros((len(lengths), motion.shape[1]), np.float32)
-    for row, length in enumerate(lengths.astype(int)):
-        starts = [
-            data.motion[s : s + length]
-            for c in clips
-            for s in range(c.first, c.first + c.num_frames - length + 1, max(1, length // 2))
-        ]
-        sigma[row] = np.median([w.std(0) for w in starts], axis=0) if starts else sigma[row - 1]
-    values = {
-        "offset_mean": np.zeros(motion.shape[1]),
-        "offset_std": np.sqrt(2.0) * within.std(0).clip(0.01),
-        "hint_mean": motion.mean(0),
-        "hint_std": motion.std(0).clip(0.02),
-        "speech_mean": speech.mean(0),
-        "speech_std": speech.std(0).clip(1e-3),
-        "sigma": sigma.clip(1e-4),
-        "lip_map": data.lip_map,
-        "lip_bias": data.lip_bias,
-        "lip_mean": motion.mean(0) @ data.lip_map.T + data.lip_bias,
-    }
-    for name, value in values.items():
-        getattr(model, name).copy_(torch.as_tensor(value, dtype=torch.float32))
+def fit_statistics(model: MotionGenerator, data: MotionSet) -> MotionStatistics:
+    """Fills the generator's buffers from the training clips; returns all that was fitted."""
+    clips = [(data.motion[c.rows], data.speech[c.rows]) for c in data.of("train")]
+    statistics = fit_motion_statistics(clips, model.config, data.lip_map, data.lip_bias)
+    statistics.fill(model)
+    return statistics

@@ -21,6 +21,15 @@ SAMPLES_PER_FRAME = 640
 """16 kHz at 25 frames a second."""
 
 
+def quiet_sound(count: int, level: float | None, noise_seed: int) -> Array:
+    """Samples [count] of room tone of `level` dBFS; None is digital zero."""
+    if level is None:
+        return np.zeros(count, np.float32)
+    white = np.random.default_rng(noise_seed).standard_normal(count + 15).astype(np.float32)
+    tone = np.convolve(white, np.full(16, 1 / 16, np.float32), "valid")  # room tone has little treble
+    return (tone / tone.std() * 10 ** (level / 20)).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class SilenceEdit:
     """`count` quiet frames put in before frame `at` of a clip (0: ahead of it, its length: after it)."""
@@ -48,11 +57,7 @@ class SilenceEdit:
         """Sound [n] with the quiet in it; 5 ms ramps keep the cuts from clicking."""
         cut = min(self.at * SAMPLES_PER_FRAME, len(samples))
         count = self.count * SAMPLES_PER_FRAME
-        quiet = np.zeros(count, np.float32)
-        if self.level is not None:
-            white = np.random.default_rng(self.noise_seed).standard_normal(count + 15).astype(np.float32)
-            tone = np.convolve(white, np.full(16, 1 / 16, np.float32), "valid")  # room tone has little treble
-            quiet = (tone / tone.std() * 10 ** (self.level / 20)).astype(np.float32)
+        quiet = quiet_sound(count, self.level, self.noise_seed)
         before, after = samples[:cut].copy(), samples[cut:].copy()
         ramp = np.linspace(0.0, 1.0, 80, dtype=np.float32)
         fade_out, fade_in = min(80, len(before)), min(80, len(after))

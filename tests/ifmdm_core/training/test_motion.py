@@ -11,15 +11,8 @@ import torch
 from ifmdm_core.motion import MotionConfig, MotionGenerator
 from ifmdm_core.motion.diffusion import alphas_cumprod
 from ifmdm_core.training.loop import LoopState
-from ifmdm_core.training.motion import (
-    LossScales,
-    MotionLossWeights,
-    MotionTraining,
-    main,
-    motion_loss,
-    train_motion,
-)
-from ifmdm_core.training.motion_batch import MotionBatch, WindowDrawer
+from ifmdm_core.training.motion import MotionTraining, main, train_motion
+from ifmdm_core.training.motion_batch import WindowDrawer
 from ifmdm_core.training.motion_check import lip_check
 from ifmdm_core.training.motion_data import (
     MotionClip,
@@ -28,6 +21,8 @@ from ifmdm_core.training.motion_data import (
     fit_statistics,
     lip_map_quality,
 )
+from ifmdm_core.training.motion_loss import MotionLossWeights, motion_loss
+from ifmdm_core.training.motion_windows import MotionBatch
 from ifmdm_core.weights import read_weights
 
 
@@ -138,13 +133,11 @@ def test_windows_statistics_and_dropping_are_as_stated(data):
 def losses(prediction: str, data: MotionSet, change=None) -> dict[str, float]:
     torch.manual_seed(0)
     model = MotionGenerator(tiny(prediction)).eval()
-    fit_statistics(model, data)
+    scales = fit_statistics(model, data).scales
     batch: MotionBatch = WindowDrawer(data, model, seed=0).draw(0, 8)
     if change is not None:
         batch = change(batch)
-    values = motion_loss(
-        model, batch, alphas_cumprod(model.config), LossScales.of(model, data), MotionLossWeights()
-    )
+    values = motion_loss(model, batch, alphas_cumprod(model.config), scales, MotionLossWeights())
     return {name: float(value.detach()) for name, value in values.items()}
 
 
