@@ -55,13 +55,14 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[None, :, None, None])
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Distance of pictures [N, 3, S, S] in [0, 1]."""
-        total = output.new_zeros(())
+        """Distance [N] of pictures [N, 3, S, S] in [0, 1]."""
+        total = output.new_zeros(len(output))
         for _ in range(3):
             x, y = ((p - self.mean) / self.std for p in (output, target))
             for index, layer in enumerate(self.features):
                 x, y = layer(x), layer(y)
                 if index in self.taps:
-                    total = total + (x - y.detach()).abs().mean() / (3 * len(self.taps))
+                    away = (x - y.detach()).abs().float().flatten(1).mean(1)  # [N]
+                    total = total + away / (3 * len(self.taps))
             output, target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
         return total

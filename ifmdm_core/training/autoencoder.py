@@ -27,15 +27,16 @@ from torch.utils.data import DataLoader
 
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.autoencoder.closeups import LIP_DIM, POSE_DIM
-from ifmdm_core.autoencoder.losses import gradient_l1, mesh_flow_l1, pyramid_l1, region
+from ifmdm_core.autoencoder.losses import mesh_flow_l1
 from ifmdm_core.autoencoder.perceptual import PerceptualLoss
 from ifmdm_core.errors import NotFound
-from ifmdm_core.training.adversarial import Adversary
+from ifmdm_core.training.adversarial import Adversary, Judged
 from ifmdm_core.training.autoencoder_data import PairDataset, PartDataset, SampleSpec, describe_face, to_model
 from ifmdm_core.training.dataset import TrainingSet
-from ifmdm_core.training.face_parameters import EYE_POINTS, JAW_POINTS, LIP_POINTS, LIPS
 from ifmdm_core.training.face_parameters import EYES as EYE_COLUMNS
+from ifmdm_core.training.face_parameters import LIP_POINTS, LIPS
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
+from ifmdm_core.training.picture_losses import PictureWeights, mesh_weights, picture_terms
 from ifmdm_core.training.sample_grid import write_sample_grid
 from ifmdm_core.weights import read_weights, save_weights
 
@@ -55,19 +56,9 @@ STARTS = {
     "finish": ("picture", "parts"),
 }
 """Phases whose weights a phase starts from; the last gives the motion encoder where there are two."""
-FLOW_GUIDE = {"flow": 10.0, "picture": 5.0, "finish": 2.0}
-"""Weight of the mesh displacement."""
-PAINT_COST = {"picture": 0.0, "finish": 0.6}
-"""Weight of the mean absolute difference between the painted and the warped portrait."""
-
-
-def mesh_weights() -> Tensor:
-    """Weight of each mesh point in the flow loss, [478]: lips 4, eyes 2, jaw 2."""
-    weights = torch.ones(478)
-    weights[list(JAW_POINTS)] = 2.0
-    weights[list(EYE_POINTS)] = 2.0
-    weights[list(LIP_POINTS)] = 4.0
-    return weights
+FLOW_GUIDE = 10.0
+"""Weight of the mesh displacement where nothing is painted."""
+PICTURE_WEIGHTS = {"picture": PictureWeights(mesh=5.0, paint=0.0), "finish": PictureWeights()}
 
 
 class AutoencoderTraining:
@@ -99,7 +90,8 @@ class AutoencoderTraining:
             [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}],
             lr=LEARNING_RATE[phase], betas=(0.9, 0.99),
         )  # fmt: skip
-        self.weights = mesh_weights().to(device)
+        self.weights = mesh_weights(torch.device(device))
+        self.steps = 0
         self.adversary = Adversary().to(device) if adversarial else None
         self.perceptual = PerceptualLoss(perceptual).to(device) if perceptual else None
         self._batches: object = None
@@ -121,6 +113,7 @@ class AutoencoderTraining:
         if self.phase in ("flow", "picture", "finish"):
             self.model.motion_encoder.eval()
         set_lr(self.optimizer, LEARNING_RATE[self.phase] * warmup_cosine(state, 100))
+        self.steps = state.step
         batch = self._batch(state.step)
         with torch.autocast(self.device, torch.bfloat16):
             losses = self.losses(batch)
@@ -158,11 +151,10 @@ class AutoencoderTraining:
         count = batch["targets"].shape[1]
         identity = self.model.encode_identity(to_model(batch["image"]), batch["motion"])
         flow, _, _ = self.model.flow(identity, batch["targets"].flatten(0, 1))
-        mesh = mesh_flow_l1(
-            flow, batch["target_mesh"].flatten(0, 1), batch["mesh"].repeat_interleave(count, 0), self.weights
-        )
+        points, source = batch["target_mesh"].flatten(0, 1), batch["mesh"].repeat_interleave(count, 0)
+        mesh = mesh_flow_l1(flow, points, source, self.weights).mean()
         still = ((batch["target_mesh"] - batch["mesh"][:, None]) * 2).abs().sum(-1).mean()
-        return {"loss": FLOW_GUIDE["flow"] * mesh, "mesh": mesh, "still": still}
+        return {"loss": FLOW_GUIDE * mesh, "mesh": mesh, "still": still}
 
     def picture_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Pictures, mouth and eyes above all, guided by the mesh."""
@@ -174,32 +166,19 @@ class AutoencoderTraining:
         identity = self.model.encode_identity(image, own)
         output, warped, flow = self.model.paint(identity, motion)
         count = batch["targets"].shape[1]
-        points = batch["target_mesh"].flatten(0, 1)
-        mesh = mesh_flow_l1(flow, points, batch["mesh"].repeat_interleave(count, 0), self.weights)
-        lips, eyes = points[:, list(LIP_POINTS)], points[:, list(EYE_POINTS)]
-        output, warped = output.float(), warped.float()
-        whole = pyramid_l1(output, wanted) + 0.5 * gradient_l1(output, wanted)
-        mouth = _region_loss(output, wanted, lips, 0.8)
-        eye = _region_loss(output, wanted, eyes, 0.6)
-        bent = pyramid_l1(warped, wanted) + _region_loss(warped, wanted, lips, 0.8)
-        # Where warping serves, painting may not blur: every change it makes costs a little.
-        extra = PAINT_COST[self.phase] * (output - warped.detach()).abs().mean()
+        points, source = batch["target_mesh"].flatten(0, 1), batch["mesh"].repeat_interleave(count, 0)
+        each = picture_terms(output, warped, flow, wanted, points, source)
+        terms = {name: value.mean() for name, value in each.items()}
+        loss = PICTURE_WEIGHTS[self.phase].total(terms)
+        output = output.float()
         if self.perceptual is not None:
-            extra = extra + 0.2 * self.perceptual(output, wanted)
+            loss = loss + 0.2 * self.perceptual(output, wanted).mean()
         if self.adversary is not None:
+            judged = Judged.alone(wanted, output, points[:, list(LIP_POINTS)])
             if self.trained.training and torch.is_grad_enabled():
-                self.adversary.improve(wanted, output, lips)
-            extra = extra + 0.02 * self.adversary.judge(wanted, output, lips)
-        return {
-            "loss": whole + mouth + 0.5 * eye + 0.3 * bent + FLOW_GUIDE[self.phase] * mesh + extra,
-            "whole": whole, "mouth": mouth, "eye": eye, "mesh": mesh,
-        }  # fmt: skip
-
-
-def _region_loss(output: Tensor, wanted: Tensor, points: Tensor, margin: float) -> Tensor:
-    """Difference in the square around mesh points, cut out at 72 pixels."""
-    output, wanted = region(output, points, 72, margin), region(wanted, points, 72, margin)
-    return pyramid_l1(output, wanted, 3) + 0.5 * gradient_l1(output, wanted)
+                self.adversary.improve([judged], step=self.steps)
+            loss = loss + 0.02 * self.adversary.judge(judged)
+        return {"loss": loss, **{name: terms[name] for name in ("whole", "mouth", "eyes", "mesh")}}
 
 
 def motion_loss(motion: Tensor, wanted: Tensor) -> Tensor:

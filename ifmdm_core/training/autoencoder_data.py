@@ -112,8 +112,12 @@ class Augmentation:
         """Crop coordinates [n, 478, 3] to [n, 478, 2]."""
         if self.flip:
             landmarks = mirror_landmarks(landmarks, model.permutation)
+        return self.points(landmarks[..., :2])
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Crop coordinates [..., 2] of points in the picture, flipped before if need be, to where they are after."""
         c, s = self.zoom * np.cos(self.turn), self.zoom * np.sin(self.turn)
-        turned = (landmarks[..., :2] - 0.5) @ np.array([[c, -s], [s, c]]).T
+        turned = (points - 0.5) @ np.array([[c, -s], [s, c]]).T
         return (turned + 0.5 + self.offset).astype(np.float32)
 
     def parameters(self, parameters: np.ndarray, model: FaceModel) -> np.ndarray:
