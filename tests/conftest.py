@@ -10,6 +10,7 @@ import pytest
 
 from ifmdm_core.storage import S3Config, s3_client
 from tests.flaky_s3 import FlakyS3
+from tests.mlflow_server import MlflowServer
 
 SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
 
@@ -53,6 +54,20 @@ def flaky_s3(s3_endpoint: str, s3_config: S3Config) -> Iterator[FlakyS3]:
     """A proxy before that server, which fails when told to; `flaky_s3.config` goes through it."""
     with FlakyS3(s3_endpoint, s3_config) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def _mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mlflow_server(_mlflow_server: MlflowServer) -> MlflowServer:
+    """A running MLflow server (SQLite), one for all tests: take a train_id and names of your own. You may kill it."""
+    _mlflow_server.start()
+    return _mlflow_server
 
 
 @pytest.fixture(scope="session")

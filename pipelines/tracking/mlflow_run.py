@@ -32,6 +32,9 @@ _ENVIRONMENT = {
     # Our own retries know what is idempotent; a request must not hold the sender for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # Standard output and a training's own progress are not MLflow's.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 

@@ -48,7 +48,7 @@ class TrackingReport(BaseModel):
 
 
 class Tracker:
-    """Of one attempt at a training; made by `start`. Nothing but the end waits for MLflow, and that for a while only."""
+    """Of one attempt at a training; made by `start`. Only the end waits for MLflow, for a while."""
 
     def __init__(self, settings: TrackingSettings, spool: Spool) -> None:
         self._settings, self._spool = settings, spool
