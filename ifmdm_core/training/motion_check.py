@@ -5,12 +5,12 @@ A quick look in motion space, printed after training; the real tables measure re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.motion.sampler import MotionSampler, WindowRequest
@@ -37,6 +37,72 @@ class LipCheck:
     """Generated over true standard deviation of m, mean over dimensions."""
 
 
+@dataclass(frozen=True)
+class LipTraces:
+    """Motion [n, 20] of held-out clips: as it was, driven by the clip's own speech, by another clip's."""
+
+    true: list[Array]
+    made: list[Array]
+    shuffled: list[Array]
+
+
+def trace_lips(
+    model: MotionGenerator,
+    clips: Sequence[tuple[Array, NDArray[np.floating], Array]],
+    controls: RenderControls | None = None,
+    frames: int = 45,
+    speaking_lips: float = 0.0,
+) -> LipTraces:
+    """Generates one window of up to `frames` per clip (motion [n, 20], speech [n, S], hint [20]).
+
+    Seeds differ by clip. Raises ValueError for fewer than two clips: one of them drives another.
+    """
+    if len(clips) < 2:
+        raise ValueError(f"{len(clips)} clips: a lip check needs two")
+    controls = controls or RenderControls()
+    device = next(model.parameters()).device
+    lengths = [min(frames, len(motion)) for motion, _, _ in clips]
+
+    def generate(shift: int) -> list[Array]:
+        requests = []
+        for i, (_, _, hint) in enumerate(clips):
+            heard = clips[(i + shift) % len(clips)][1]
+            rows = np.minimum(np.arange(lengths[i]), len(heard) - 1)
+            requests.append(
+                WindowRequest(
+                    speech=torch.from_numpy(heard[rows].astype(np.float32)).to(device),
+                    hint=torch.from_numpy(hint).to(device),
+                    controls=controls.model_copy(update={"seed": i}),
+                )
+            )
+        sampler = MotionSampler(model, speaking_lips)
+        return [m.cpu().numpy() for start in range(0, len(requests), 16)
+                for m in sampler.sample_windows(requests[start : start + 16])]  # fmt: skip
+
+    true = [motion[:n] for (motion, _, _), n in zip(clips, lengths, strict=True)]
+    return LipTraces(true, generate(0), generate(len(clips) // 2))
+
+
+def judge_lips(traces: LipTraces, opening: Array) -> LipCheck:
+    """Means over clips; `opening` [20] is the row of the lip map that measures how far the mouth is open."""
+    pairs = list(zip(traces.true, traces.made, strict=True))
+    lags = range(-3, 4)
+    by_lag = [np.mean([lagged_r(t @ opening, m @ opening, lag) for t, m in pairs]) for lag in lags]
+    shuffled = np.mean(
+        [lagged_r(t @ opening, m @ opening, 0) for t, m in zip(traces.true, traces.shuffled, strict=True)]
+    )
+    return LipCheck(
+        clips=len(pairs),
+        r=round(float(by_lag[lags.index(0)]), 3),
+        r_shuffled=round(float(shuffled), 3),
+        lag=lags[int(np.argmax(by_lag))],
+        range_ratio=round(
+            float(np.median([_spread(m @ opening) / _spread(t @ opening) for t, m in pairs])), 3
+        ),
+        sigma_ratio=round(float(np.mean([m.std(0).mean() / t.std(0).mean() for t, m in pairs])), 3),
+    )
+
+
 def lip_check(
     model: MotionGenerator,
     data: MotionSet,
@@ -53,55 +119,18 @@ def lip_check(
     The hint is the clip's frame with the most closed mouth, as portraits have it (else its first); seeds differ by
     clip. `kind` picks clips of one kind.
     """
-    controls = controls or RenderControls()
     clips = [c for c in data.of(split) if c.num_frames >= 25 and kind in (None, c.kind)]
     clips = [clips[i] for i in np.linspace(0, len(clips) - 1, min(most_clips, len(clips))).astype(int)]
     if len(clips) < 2:
         raise ValueError(f"a lip check needs two clips of at least 25 frames in split {split!r}")
-    device = next(model.parameters()).device
-    lengths = [min(frames, c.num_frames) for c in clips]
     hints = [c.first + (int(data.lips[c.rows, 0].argmin()) if closed else 0) for c in clips]
-
-    def speech(clip_index: int, count: int) -> Tensor:
-        clip = clips[clip_index]
-        rows = np.minimum(np.arange(count), clip.num_frames - 1) + clip.first
-        return torch.from_numpy(data.speech[rows].astype(np.float32)).to(device)
-
-    def generate(shift: int) -> list[Array]:
-        requests = [
-            WindowRequest(
-                speech=speech((i + shift) % len(clips), lengths[i]),
-                hint=torch.from_numpy(data.motion[hints[i]]).to(device),
-                controls=controls.model_copy(update={"seed": i}),
-            )
-            for i, clip in enumerate(clips)
-        ]
-        sampler = MotionSampler(model, speaking_lips)
-        return [m.cpu().numpy() for start in range(0, len(requests), 16)
-                for m in sampler.sample_windows(requests[start : start + 16])]  # fmt: skip
-
-    opening = data.lip_map[0]
-    true = [data.motion[c.first : c.first + n] for c, n in zip(clips, lengths, strict=True)]
-    made, shuffled = generate(0), generate(len(clips) // 2)
-    lags = range(-3, 4)
-    by_lag = [
-        np.mean([_r(t @ opening, m @ opening, lag) for t, m in zip(true, made, strict=True)]) for lag in lags
+    given = [
+        (data.motion[c.rows], data.speech[c.rows], data.motion[h]) for c, h in zip(clips, hints, strict=True)
     ]
-    return LipCheck(
-        clips=len(clips),
-        r=round(float(by_lag[3]), 3),
-        r_shuffled=round(
-            float(np.mean([_r(t @ opening, s @ opening, 0) for t, s in zip(true, shuffled)])), 3
-        ),
-        lag=lags[int(np.argmax(by_lag))],
-        range_ratio=round(
-            float(np.median([_spread(m @ opening) / _spread(t @ opening) for t, m in zip(true, made)])), 3
-        ),
-        sigma_ratio=round(float(np.mean([m.std(0).mean() / t.std(0).mean() for t, m in zip(true, made)])), 3),
-    )
+    return judge_lips(trace_lips(model, given, controls, frames, speaking_lips), data.lip_map[0])
 
 
-def _r(true: Array, made: Array, lag: int) -> float:
+def lagged_r(true: Array, made: Array, lag: int = 0) -> float:
     """Correlation of true[i] with made[i + lag]."""
     n = len(true)
     a, b = true[max(0, -lag) : n - max(0, lag)], made[max(0, lag) : n - max(0, -lag)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -83,12 +82,11 @@ class MotionBatch:
 
     def to(self, device: str | torch.device) -> MotionBatch:
         """The same batch on another device."""
-        return self._map(lambda value: value.to(device))
+        return self._map(lambda value: value.to(device, non_blocking=True))
 
-    def parts(self, number: int) -> list[MotionBatch]:
-        """The batch in so many parts of nearly equal size, each at least one window."""
-        ends = [round(len(self.t) * k / number) for k in range(number + 1)]
-        return [self._map(lambda value, a=a, b=b: value[a:b]) for a, b in pairwise(ends)]
+    def pinned(self) -> MotionBatch:
+        """The same in memory that a GPU can copy from while it works."""
+        return self._map(lambda value: value.pin_memory())
 
     def new_frames(self) -> Tensor:
         """How many frames are to be predicted, float32 []."""

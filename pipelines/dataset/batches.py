@@ -163,17 +163,21 @@ class _Ahead:
 
 
 def sample_items(reader: MotionReader, kind: ItemKind, most: int, seed: int = 0) -> list[Any]:
-    """At most `most` items, the same for the same dataset and seed, from up to eight groups of shards."""
+    """At most `most` items, the same for the same dataset and seed; spread over eight groups of shards if they can be.
+
+    Raises what `kind.check` raises.
+    """
+    kind.check(reader)
     groups = groups_of(list(reader.shards), seed, 0, reader.buffer)
-    spread = groups[: max(1, min(8, most))]
-    share = -(-most // max(1, len(spread)))
+    share = -(-most // max(1, min(8, len(groups))))
     found: list[Any] = []
-    for group in groups:
-        with ExitStack() as stack:
-            items = [item for shard in group for item in kind.open(reader, stack, shard)]
-            order = generator(seed, "sample", *group).permutation(len(items))
-            for k in order[: min(share, most - len(found))]:
-                found.append(items[k].take(generator(seed, "sample", items[k].clip_id))())
-        if len(found) >= most:
-            break
+    for first, last in ((0, share), (share, most)):  # a second round where some groups had too few
+        for group in groups:
+            if len(found) >= most:
+                return found
+            with ExitStack() as stack:
+                items = [item for shard in group for item in kind.open(reader, stack, shard)]
+                order = generator(seed, "sample", *group).permutation(len(items))[first:last]
+                for k in order[: most - len(found)]:
+                    found.append(items[k].take(generator(seed, "sample", items[k].clip_id))())
     return found
