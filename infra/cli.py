@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.data",
         "Motion datasets: cut clips, extract features, look, verify, maintain",
     ),
+    "train": (
+        "pipelines.commands.train",
+        "Train speech encoder, autoencoder or motion generator, on Ray; resume, sync, list runs",
+    ),
     "evaluate": ("ifmdm_core.commands.evaluate", "Print the measuring tables of a bundle on held-out clips"),
 }
 """name -> (module with a typer `app`, help line)."""

@@ -1,0 +1,222 @@
+"""Trains a run on Ray: starts workers, starts them again when some are lost, ends them when asked."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ifmdm_core.errors import BadInput, Cancelled, IfmdmError, Unavailable
+from ifmdm_core.training.world import World
+from pipelines.retry import with_retries
+from pipelines.training.attempts import LEASE_S, Attempt, Repeating
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.config import WorkersConfig
+from pipelines.training.process import Job, train_process
+from pipelines.training.result import ResultRecord, read_result
+from pipelines.training.run import RunFolder
+
+if TYPE_CHECKING:
+    from pipelines.run.cluster import Cluster
+    from pipelines.training.progress import TrainingProgress
+
+LOOK_S = 1.0
+"""Between two looks of the driver at the workers' progress."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Where a run is trained."""
+
+    address: str | None = None
+    """Of a Ray cluster; None starts one on this machine."""
+    local: bool = False
+    """In this very process, without Ray."""
+    force: bool = False
+    """Although another driver seems to train it."""
+
+
+def drive(run: RunFolder, job: Job, launch: Launch, progress: TrainingProgress) -> ResultRecord:
+    """One attempt at a run, to its end.
+
+    Raises:
+        Busy: another driver trains it. Cancelled: it was stopped after a checkpoint. Unavailable: the workers were
+        lost more often than allowed. What a worker raised, e.g. Diverged.
+    """
+    attempt = Attempt.claim(run, force=launch.force)
+    job = replace(job, attempt=attempt.number)
+    ended = "failed"
+    try:
+        with Repeating(attempt.renew, LEASE_S), _stopping(attempt) as stopped:
+            if launch.local:
+                device = _local_device(job.config.workers)
+                train_process(job, World(), device, on_progress=progress.show, should_stop=stopped.is_set)
+            else:
+                _on_ray(run, job, launch, attempt, progress, stopped)
+        result = read_result(run)
+        if result is None:
+            newest = Checkpoints(run.storage).newest()
+            ended = "stopped"
+            raise Cancelled(
+                f"{run.uri} was stopped"
+                + (f" at step {newest.record.step}" if newest else " before a checkpoint"),
+                fix=f"go on with ifmdm train resume {run.uri}",
+            )
+        ended = "finished"
+        return result
+    finally:
+        with_retries(lambda: attempt.renew(ended=ended), "ending the attempt")
+
+
+def _on_ray(
+    run: RunFolder,
+    job: Job,
+    launch: Launch,
+    attempt: Attempt,
+    progress: TrainingProgress,
+    stopped: threading.Event,
+) -> None:
+    """Groups of workers until there is a result, a wish to stop, or an error."""
+    from pipelines.run.cluster import connect
+
+    with connect(launch.address) as cluster:
+        _require_room(job.config.workers, cluster)
+        lost, step = 0, -1
+        while True:
+            _one_group(job, launch, progress, attempt)
+            fault = attempt.fault()
+            if fault is not None:
+                raise fault
+            if read_result(run) is not None or stopped.is_set() or attempt.asked_to_stop():
+                return
+            # A node was taken away: its workers wrote a checkpoint and ended. Others go on.
+            newest = Checkpoints(run.storage).newest()
+            lost = 0 if newest is not None and newest.record.step > step else lost + 1
+            step = newest.record.step if newest else -1
+            if lost > job.config.workers.failures:
+                raise Unavailable(f"{run.uri}: nodes are taken away faster than the training gets anywhere")
+
+
+def _one_group(job: Job, launch: Launch, progress: TrainingProgress, attempt: Attempt) -> None:
+    """Ray Train's trainer in a thread, so that this one can show progress and hear signals."""
+    failure: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            _fit(job)
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=fit, name="ifmdm-trainer", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(LOOK_S)
+        progress.tell(attempt.told())
+    if not failure:
+        return
+    fault = attempt.fault()
+    if fault is not None:
+        raise fault
+    raise _explained(failure[0], job)
+
+
+def _fit(job: Job) -> None:
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from pipelines.training.worker import work
+
+    workers = job.config.workers
+    resources = {"CPU": workers.cpus}
+    if workers.gpus:
+        resources["GPU"] = workers.gpus
+    # Ray Train keeps nothing of ours: checkpoints are committed by our own hand. Its notes go into a folder here.
+    with tempfile.TemporaryDirectory(prefix="ifmdm-ray-train-", ignore_cleanup_errors=True) as notes:
+        TorchTrainer(
+            work,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(
+                num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
+            ),
+            torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
+            run_config=RunConfig(
+                name=RunFolder.at(job.uri).name,
+                storage_path=notes,
+                failure_config=FailureConfig(max_failures=workers.failures),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        ).fit()
+
+
+def _explained(error: BaseException, job: Job) -> BaseException:
+    """What Ray Train raised, as one of ours where it is about lost workers."""
+    reasons = getattr(error, "worker_failures", None) or {}
+    inner = [getattr(reason, "cause", None) or reason for reason in reasons.values()]
+    ours = next((reason for reason in inner if isinstance(reason, IfmdmError)), None)
+    if ours is not None:
+        return ours
+    text = str(inner[0] if inner else error).strip().splitlines() or [type(error).__name__]
+    return Unavailable(
+        f"{job.uri}: workers were lost or failed more than {job.config.workers.failures} times: {text[-1]}",
+        fix=f"look at Ray's logs, then go on with ifmdm train resume {job.uri}",
+    )
+
+
+def _require_room(workers: WorkersConfig, cluster: Cluster) -> None:
+    """Ray would wait for ever for what it does not have; an elastic cluster of a provider may still grow.
+
+    Raises:
+        BadInput: the cluster, started here, is too small.
+    """
+    short = [
+        f"{have:g} {name} of {workers.least * each:g}"
+        for name, have, each in (("CPUs", cluster.cpus, workers.cpus), ("GPUs", cluster.gpus, workers.gpus))
+        if workers.least * each > have
+    ]
+    if short and cluster.local:
+        raise BadInput(
+            f"workers.count is {workers.count}, and this machine has {' and '.join(short)} that takes",
+            fix="lower workers.count, workers.cpus or workers.gpus, or give the --address of a larger cluster",
+        )
+
+
+def _local_device(workers: WorkersConfig) -> str:
+    import torch
+
+    if not workers.gpus:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise BadInput(
+            f"workers.gpus is {workers.gpus:g}, and there is no GPU here", fix="--set workers.gpus=0"
+        )
+    return "cuda"
+
+
+@contextmanager
+def _stopping(attempt: Attempt) -> Iterator[threading.Event]:
+    """SIGTERM and Ctrl-C become a wish to stop; a second Ctrl-C ends at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+        # A store must not be talked to inside a signal handler.
+        threading.Thread(target=attempt.ask_to_stop, daemon=True).start()
+
+    before: dict[int, Any] = {
+        number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
