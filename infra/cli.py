@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.train",
         "Train speech encoder, autoencoder or motion generator, on Ray; resume, sync, list runs",
     ),
+    "model": (
+        "pipelines.commands.model",
+        "Bundles and versions: put together, register, promote, compare",
+    ),
     "evaluate": ("ifmdm_core.commands.evaluate", "Print the measuring tables of a bundle on held-out clips"),
 }
 """name -> (module with a typer `app`, help line)."""

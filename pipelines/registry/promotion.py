@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ifmdm_core.errors import Conflict, NotFound
 from pipelines.evaluate.report import EvaluationReport
 from pipelines.registry.gates import GateConfig, GateResult, check
-from pipelines.registry.versions import Registry, Version, stale
+from pipelines.registry.stale import Stale, find_stale
+from pipelines.registry.versions import Registry, Version
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Promotion:
     before: Version | None
     """Who had the alias."""
     gates: list[GateResult]
-    invalid: list[Version]
-    """Versions whose motion generators do not go with the new champion's encoder."""
+    stale: Stale
+    """Whose motion generators do not go with the new champion's encoder."""
 
 
 def promote(
@@ -57,8 +58,8 @@ def promote(
             fix="train on, or change the gates openly (--gates FILE)",
         )
     registry.set_alias(version, alias)
-    invalid = stale(version.encoder, registry.versions())
-    return Promotion(registry.get(version.name, version.version), alias, before, results, invalid)
+    found = find_stale(registry, version.encoder)
+    return Promotion(registry.get(version.name, version.version), alias, before, results, found)
 
 
 def _evaluations(
@@ -66,7 +67,7 @@ def _evaluations(
 ) -> list[EvaluationReport]:
     """Of one version, newest first."""
     mine = [report for report in given if report.bundle_digest == version.sha256]
-    found = [*mine, *registry.store.evaluations(version.sha256)]
+    found = [*mine, *registry.store_of(version).evaluations(version.sha256)]
     if not found:
         raise NotFound(
             f"{version.label} has no evaluation",

@@ -40,11 +40,7 @@ class ModelStore:
         Raises:
             Conflict: the report is about another bundle.
         """
-        if report.bundle_digest != digest:
-            raise Conflict(
-                f"the evaluation is of bundle {report.bundle_digest}, not of {digest}",
-                fix="evaluate this very bundle: ifmdm evaluate BUNDLE DATASET --report FILE",
-            )
+        require_about(report, digest)
         data = report.model_dump_json(indent=1).encode()
         held_out = hashlib.sha256(f"{report.held_out.dataset}{report.held_out.settings}".encode()).hexdigest()
         name = f"{held_out[:16]}-{hashlib.sha256(data).hexdigest()[:8]}"
@@ -55,3 +51,12 @@ class ModelStore:
         keys = [item.key for item in self._storage.list(f"evaluations/{digest}/")]
         reports = [read_report(self._storage.get(key)) for key in keys if key.endswith(".json")]
         return sorted(reports, key=lambda report: report.created, reverse=True)
+
+
+def require_about(report: EvaluationReport, digest: str) -> None:
+    """Raises Conflict, with both digests, when the report is of another bundle."""
+    if report.bundle_digest != digest:
+        raise Conflict(
+            f"the evaluation is of bundle {report.bundle_digest}, not of {digest}",
+            fix="evaluate this very bundle: ifmdm evaluate BUNDLE DATASET --report FILE",
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from ifmdm_core.errors import NotFound
 from ifmdm_core.storage import S3Config
 from pipelines.evaluate.report import EvaluationReport
 from pipelines.registry.card import card
-from pipelines.registry.store import ModelStore
+from pipelines.registry.store import ModelStore, require_about
 from pipelines.tracking.mlflow_errors import mlflow_errors
 from pipelines.tracking.mlflow_run import TRAIN_ID, open_client
 from pipelines.tracking.resolve import SHA256, URI, find_version
@@ -46,34 +45,38 @@ class Version(BaseModel):
 
 
 class Registry:
-    """MLflow's registry and the store behind it.
+    """MLflow's registry and the stores behind it.
 
     Args:
         mlflow: URI of the MLflow server or database.
-        store: folder or `s3://bucket/prefix` of bundles.
     """
 
-    def __init__(self, mlflow: str, store: str, s3: S3Config | None = None) -> None:
-        self.mlflow, self.store, self.s3 = mlflow, ModelStore(store, s3), s3
+    def __init__(self, mlflow: str, s3: S3Config | None = None) -> None:
+        self.mlflow, self.s3 = mlflow, s3
         self.client = open_client(mlflow)
 
-    def add(self, name: str, bundle: Bundle, report: EvaluationReport | None = None) -> Version:
-        """Upload a bundle and make it a version of `name`; the version that has it already is returned.
+    def add(self, name: str, bundle: Bundle, store: str, report: EvaluationReport | None = None) -> Version:
+        """Upload a bundle to `store` and make it a version of `name`; the version that has it already is returned.
 
         Raises:
             Conflict: the report is of another bundle. Unavailable: the store or MLflow does not answer.
         """
         if report is not None:
-            self.store.add_evaluation(report, bundle.digest)
-        uri = self.store.put(bundle)
+            require_about(report, bundle.digest)
+        uri = ModelStore(store, self.s3).put(bundle)
         with mlflow_errors(self.mlflow, f"registering {name}"):
             self._make_model(name)
             known = [v for v in self.versions(name) if v.sha256 == bundle.digest]
             version = known[0] if known else self._create(name, bundle, uri)
         return self.evaluated(version, bundle, report) if report is not None else version
 
+    def store_of(self, version: Version) -> ModelStore:
+        """Where the version's bundle and evaluations lie."""
+        return ModelStore(version.uri.removesuffix(f"/bundles/{version.sha256}"), self.s3)
+
     def evaluated(self, version: Version, bundle: Bundle, report: EvaluationReport) -> Version:
-        """Show the figures of an evaluation with its version."""
+        """Keep an evaluation with a version that there is, and show its figures."""
+        self.store_of(version).add_evaluation(report, version.sha256)
         with mlflow_errors(self.mlflow, version.label):
             number = str(version.version)
             for figure, value in report.figures.items():
@@ -157,11 +160,6 @@ class Registry:
             figures={k.removeprefix(_FIGURE): v for k, v in tags.items() if k.startswith(_FIGURE)},
             card=entry.description or "",
         )
-
-
-def stale(encoder: str, versions: Sequence[Version]) -> list[Version]:
-    """Versions whose motion generator was trained on another encoder: it cannot be bundled with this one."""
-    return [version for version in versions if version.encoder != encoder]
 
 
 def _pages(search: Any) -> list[Any]:
