@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,11 @@ class FramePair:
 
 def read_pair(video: bytes, rows: tuple[int, int], size: int, clip_id: str) -> NDArray[np.uint8]:
     """Two frames of a stored clip, uint8 [2, size, size, 3]. Raises BadInput when it is damaged."""
+    return read_frames(video, rows, size, clip_id)
+
+
+def read_frames(video: bytes, rows: Sequence[int], size: int, clip_id: str) -> NDArray[np.uint8]:
+    """Frames of a stored clip, uint8 [n, size, size, 3]. Raises BadInput when it is damaged."""
     import cv2
 
     from ifmdm_core.media.clip_codec import decode_clip

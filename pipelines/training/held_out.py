@@ -1,4 +1,4 @@
-"""Held-out clips with pictures and sound, to make a video of while a training runs."""
+"""Held-out clips with pictures, to make a video of while a training runs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ifmdm_core.training.items import SAMPLES_PER_FRAME, ClipFeatures
 from ifmdm_core.training.motion_look import ShownClip
 from pipelines.dataset.order import Position
+from pipelines.dataset.pairs import read_frames
 from pipelines.dataset.reader import MotionReader
+from pipelines.dataset.selection import COLUMNS
 from pipelines.dataset.shard_file import open_shard
 from pipelines.dataset.windows import WindowAt
 
@@ -66,13 +70,45 @@ class _ShownAt:
 def _read(
     features: ClipFeatures, video: bytes, sound: bytes, span: tuple[int, int], shift: int, size: int
 ) -> ShownClip:
-    import cv2
+    from ifmdm_core.media.clip_codec import decode_sound
 
-    from ifmdm_core.media.clip_codec import decode_clip, decode_sound
-
-    frames = decode_clip(video, range(*span), name=f"clip {features.clip_id}")
-    method = cv2.INTER_AREA if size < frames.shape[1] else cv2.INTER_CUBIC
-    resized = np.stack([cv2.resize(frame, (size, size), interpolation=method) for frame in frames])
+    frames = read_frames(video, range(*span), size, features.clip_id)
     start, stop = ((end + shift) * SAMPLES_PER_FRAME for end in span)
     samples = decode_sound(sound)[start:stop]
-    return ShownClip(features, resized, np.pad(samples, (0, stop - start - len(samples))))
+    return ShownClip(features, frames, np.pad(samples, (0, stop - start - len(samples))))
+
+
+@dataclass(frozen=True)
+class Driving:
+    """The first frames of every clip, uint8 [n, size, size, 3]."""
+
+    size: int
+    longest: int = 75
+
+    def check(self, reader: MotionReader) -> None:
+        """Every dataset has pictures."""
+
+    def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[_DrivingAt]:
+        table = stack.enter_context(
+            open_shard(reader.dataset.storage, reader.shards[shard], "clips", reader.scratch, reader.opened)
+        )
+        for k, row in reader.rows(table.select(COLUMNS)):
+            yield _DrivingAt(row, table["video"], k, min(self.longest, row["num_frames"]), self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class _DrivingAt:
+    clip: dict[str, Any]
+    videos: pa.ChunkedArray
+    row: int
+    frames: int
+    size: int
+
+    @property
+    def clip_id(self) -> str:
+        return str(self.clip["clip_id"])
+
+    def take(self, rng: np.random.Generator) -> Callable[[], NDArray[np.uint8]]:
+        return partial(
+            read_frames, self.videos[self.row].as_py(), range(self.frames), self.size, self.clip_id
+        )
