@@ -80,5 +80,6 @@ class PairBatches:
         """Meshes float32 [b, 2, 478, 2] of pairs [b, 2, S, S, 3], and whether both frames have one, [b]."""
         if self.meshes is None:
             return np.zeros((len(frames), 2, 478, 2), np.float32), np.zeros(len(frames), bool)
-        points, seen = self.meshes(frames.reshape(-1, *frames.shape[2:]))
-        return points.reshape(-1, 2, 478, 2), np.asarray(seen.reshape(-1, 2).all(1))
+        # Pair by pair: a network's rounding depends on the length of its batch.
+        found = [self.meshes(pair) for pair in frames]
+        return np.stack([points for points, _ in found]), np.array([seen.all() for _, seen in found])
