@@ -119,3 +119,18 @@ def test_the_adversary_sees_through_noise_and_judges_it():
     assert fake.grad is not None
     assert fake.grad.abs().max() > 0
     assert all(p.grad is None or not p.requires_grad for p in adversary.parameters())
+
+
+def test_every_sixteenth_step_pays_for_steep_scores_and_a_mouthless_picture_has_none():
+    real, fake = torch.linspace(0, 1, 64).expand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    lips = torch.tensor([[[0.4, 0.6], [0.6, 0.7]]]).repeat(2, 1, 1)
+
+    def loss(step: int, mouth_share: float) -> tuple[float, Adversary]:
+        torch.manual_seed(0)
+        adversary = Adversary()
+        part = Judged(real, fake, lips, torch.full((2,), 0.5), torch.full((2,), mouth_share))
+        return float(adversary.improve([part], step=step)), adversary
+
+    assert loss(32, 0.5)[0] > loss(31, 0.5)[0] == loss(33, 0.5)[0]
+    assert all((p.grad == 0).all() for p in loss(32, 0.0)[1].mouth.parameters())
+    assert any((p.grad != 0).any() for p in loss(32, 0.5)[1].mouth.parameters())
