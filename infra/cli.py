@@ -39,7 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.model",
         "Bundles and versions: put together, register, promote, compare",
     ),
-    "evaluate": ("ifmdm_core.commands.evaluate", "Print the measuring tables of a bundle on held-out clips"),
+    "evaluate": (
+        "pipelines.commands.evaluate",
+        "Judge a bundle on held-out clips: the paper's tables, baselines, measuring tables",
+    ),
 }
 """name -> (module with a typer `app`, help line)."""
 
@@ -129,7 +132,7 @@ def _as_ours(error: Exception) -> IfmdmError:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(("ifmdm_core", "infra")):
         ours: IfmdmError = BadInput(
             f"the package {error.name!r} is not installed",
-            fix="pip install 'ifmdm[render]', and 'ifmdm[cluster]' for ifmdm data (see ifmdm doctor)",
+            fix="pip install 'ifmdm[render]', and 'ifmdm[cluster]' for data, train, model, evaluate (see ifmdm doctor)",
         )
     elif isinstance(error, MemoryError):
         ours = IfmdmError("out of memory", fix="use a smaller --size, or a machine with more memory")

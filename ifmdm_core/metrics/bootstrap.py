@@ -17,6 +17,8 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        if self.value != self.value:
+            return "not available"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 

@@ -30,7 +30,7 @@ from ifmdm_core.metrics.against_sound import (
     silence_table,
 )
 from ifmdm_core.metrics.against_truth import Driven, drive, lip_table, sync_table
-from ifmdm_core.metrics.stage import Clip, Landmarks, Stage, find_clips, load_clip, reference_landmarker
+from ifmdm_core.metrics.stage import Clip, Landmarks, Stage, chosen_landmarker, find_clips, load_clip
 from ifmdm_core.metrics.sync_model import ASSETS, SyncScorer
 from ifmdm_core.metrics.tables import EvaluationReport, Table
 
@@ -78,8 +78,9 @@ def evaluate(
     Args:
         head: a loaded bundle.
         clips_folder: videos with sound of people that no training saw; the first folder level names their kind.
-        landmarker: mediapipe face landmarker file (or a function that gives meshes); else the environment's
-            IFMDM_FACE_LANDMARKER. Without one, every figure that needs landmarks reads "not available".
+        landmarker: mediapipe face landmarker file, "own" for our own face net, or a function that gives meshes;
+            else the environment's IFMDM_FACE_LANDMARKER. Without one, every figure that needs landmarks reads
+            "not available".
         quick: few clips and seeds; figures come with wide intervals.
         notice: told what is being done.
         effort: how much to measure, instead of what `quick` chooses.
@@ -92,7 +93,7 @@ def evaluate(
     started = time.monotonic()
     found = find_clips(Path(clips_folder))
     effort = effort or (QUICK if quick else FULL)
-    landmarks = landmarker if callable(landmarker) else reference_landmarker(landmarker)
+    landmarks = landmarker if callable(landmarker) else chosen_landmarker(landmarker)
     stage = Stage(head, landmarks)
     report = EvaluationReport(bundle=head.name, digest=head.digest, clips={})
     if landmarks is None:
@@ -105,33 +106,65 @@ def evaluate(
         report.seconds = time.monotonic() - started
         return report
     say("reading and labelling clips")
-    clips = _load(found, head.size, landmarks, effort)
+    clips = load_clips(found, head.size, landmarks, effort)
     for clip in clips:
         report.clips[clip.kind] = report.clips.get(clip.kind, 0) + 1
-    driven = _drive(stage, clips, say)
-    report.tables += [_scored(driven), lip_table(driven)]
-    portrait = max(clips, key=lambda clip: clip.crops.shape[1] * len(clip.crops))
-    picture = portrait.crops[portrait.source]
-    sounds = _sounds(clips, effort.sounds, effort.sound_s)
-    people = [clip for clip in clips if clip.kind != "grid"]
-    steps: list[tuple[str, Callable[[], Table]]] = [
-        ("intervention", lambda: intervention_table(stage, picture, sounds, effort.seeds)),
-        ("equivariance", lambda: equivariance_table(stage, picture, sounds[:3])),
-        ("bilabials", lambda: bilabial_table(stage, picture)),
-        ("silence", lambda: silence_table(stage, picture, clips, effort.silence_s)),
-        ("reconstruction", lambda: reconstruction_table(stage, people or clips, effort.pairs)),
-        ("seams", lambda: seam_table(stage, picture, np.concatenate(sounds), effort.seams)),
-        ("controls", lambda: control_table(stage, _pictures(clips, effort.portraits), sounds)),
-        ("the rest", unavailable_table),
-    ]
-    for name, make in steps:
+    measuring = Measuring(stage, clips, effort, say)
+    for name in MEASURED:
         say(f"{name} ({time.monotonic() - started:.0f} s)")
-        report.tables.append(make())
+        report.tables += measuring.tables(name)
+    report.tables.append(unavailable_table())
     report.seconds = time.monotonic() - started
     return report
 
 
-def _load(found: list[tuple[Path, str]], size: int, landmarks: Landmarks, effort: Effort) -> list[Clip]:
+MEASURED = (
+    "lips and sync", "intervention", "equivariance", "bilabials", "silence", "reconstruction", "seams", "controls",
+)  # fmt: skip
+"""The steps of an evaluation; each gives one table, or two, and none needs another's result."""
+
+
+@dataclass
+class Measuring:
+    """The tables of one bundle on loaded clips, a step at a time."""
+
+    stage: Stage
+    clips: list[Clip]
+    effort: Effort
+    say: Notice = lambda text: None
+
+    def tables(self, step: str) -> list[Table]:
+        """What a step of `MEASURED` gives.
+
+        Raises BadInput where the clips do not suffice for it.
+        """
+        stage, clips, effort = self.stage, self.clips, self.effort
+        if step == "lips and sync":
+            driven = _drive(stage, clips, self.say)
+            return [_scored(driven), lip_table(driven)]
+        portrait = max(clips, key=lambda clip: clip.crops.shape[1] * len(clip.crops))
+        picture = portrait.crops[portrait.source]
+        people = [clip for clip in clips if clip.kind != "grid"]
+        steps: dict[str, Callable[[], Table]] = {
+            "intervention": lambda: intervention_table(stage, picture, self._sounds(), effort.seeds),
+            "equivariance": lambda: equivariance_table(stage, picture, self._sounds()[:3]),
+            "bilabials": lambda: bilabial_table(stage, picture),
+            "silence": lambda: silence_table(stage, picture, clips, effort.silence_s),
+            "reconstruction": lambda: reconstruction_table(stage, people or clips, effort.pairs),
+            "seams": lambda: seam_table(stage, picture, np.concatenate(self._sounds()), effort.seams),
+            "controls": lambda: control_table(stage, _pictures(clips, effort.portraits), self._sounds()),
+        }
+        return [steps[step]()]
+
+    def _sounds(self) -> list[Array]:
+        return _sounds(self.clips, self.effort.sounds, self.effort.sound_s)
+
+
+def load_clips(found: list[tuple[Path, str]], size: int, landmarks: Landmarks, effort: Effort) -> list[Clip]:
+    """Clips (file, kind) as truth, at most as many of a kind as the effort says; others than usable are passed over.
+
+    Raises BadInput when none is usable.
+    """
     clips: list[Clip] = []
     for kind in sorted({kind for _, kind in found}):
         paths = [path for path, its in found if its == kind]
@@ -145,9 +178,8 @@ def _load(found: list[tuple[Path, str]], size: int, landmarks: Landmarks, effort
                 clip = load_clip(path, kind, size, landmarks, effort.clip_s)
             except IfmdmError:
                 continue  # a damaged file is no verdict on the model
-            if clip is not None:
-                clips.append(clip)
-                taken += 1
+            clips.append(clip)
+            taken += 1
     if not clips:
         raise BadInput("no clip with sound and a face in nine of ten frames", fix="give other clips")
     return clips

@@ -27,10 +27,19 @@ def frechet_distance(first: Features, second: Features) -> float:
         raise BadInput(
             f"features of shapes {first.shape} and {second.shape}", fix="give [n, d] and [m, d], n, m > 1"
         )
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    covariance_a, covariance_b = np.atleast_2d(np.cov(a.T)), np.atleast_2d(np.cov(b.T))
-    values, vectors = np.linalg.eigh(covariance_a)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    cross = np.linalg.eigvalsh(root @ covariance_b @ root)  # the same eigenvalues as C1 C2, and symmetric
-    trace = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sqrt(np.maximum(cross, 0)).sum()
-    return float(max(0.0, ((a.mean(0) - b.mean(0)) ** 2).sum() + trace))
+    a, b = (_deviations(features) for features in (first, second))  # C1 = a^T a, C2 = b^T b
+    if max(len(a), len(b)) < a.shape[1]:
+        cross = np.linalg.svd(a @ b.T, compute_uv=False)  # squared: the eigenvalues of C1 C2 that are not 0
+    else:
+        values, vectors = np.linalg.eigh(a.T @ a)
+        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+        inner = np.linalg.eigvalsh(root @ (b.T @ b) @ root)  # the same eigenvalues as C1 C2, and symmetric
+        cross = np.sqrt(np.maximum(inner, 0))
+    moved = ((first.mean(0, dtype=np.float64) - second.mean(0, dtype=np.float64)) ** 2).sum()
+    return float(max(0.0, moved + (a**2).sum() + (b**2).sum() - 2 * cross.sum()))
+
+
+def _deviations(features: Features) -> NDArray[np.float64]:
+    """Rows about their mean, scaled so that their square is the covariance, [n, d]."""
+    wide = features.astype(np.float64)
+    return (wide - wide.mean(0)) / np.sqrt(len(wide) - 1)

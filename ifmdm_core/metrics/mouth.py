@@ -88,6 +88,17 @@ def lip_points(landmarks: Points) -> Points:
     return np.ascontiguousarray(align_heads(landmarks, LIPS)[:, :, :2])
 
 
+def lifted(points: Points) -> Points:
+    """Meshes [n, 478, 3] of flat ones [n, 478, 2]: depth as of the template's frontal face, in the unit of x.
+
+    A stand-in for landmarkers that see no depth; turned heads are then aligned less well.
+    """
+    eyes = np.linalg.norm(points[:, 263] - points[:, 33], axis=1)  # [n]
+    depth = np.full(points.shape[:2], -0.25, np.float32)  # of lips and chin, in eye distances
+    depth[:, STABLE] = [row[3] for row in _TEMPLATE]
+    return np.concatenate([points, (depth * eyes[:, None])[..., None]], 2).astype(np.float32)
+
+
 def mouth_points(landmarks: Points) -> Points:
     """Lips and chin, [n, 47, 3] float32 in eye distances, from meshes [n, 478, 3]."""
     return align_heads(landmarks)

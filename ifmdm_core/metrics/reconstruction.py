@@ -77,3 +77,20 @@ def background_speed(frames: Frames, landmarks: Points) -> float:
         return float("nan")
     grey = frames.astype(np.float32).mean(-1)[:, outside]  # [T, pixels]
     return float(np.abs(np.diff(grey, axis=0)).mean())
+
+
+def ssim(a: Frames, b: Frames) -> float:
+    """Structural similarity of two pictures [H, W, 3]: on grey, Gaussian window of sigma 1.5 (Wang et al. 2004)."""
+    if a.shape != b.shape or not a.size:
+        raise BadInput(f"pictures of shapes {a.shape} and {b.shape}", fix="compare equal, non-empty sizes")
+    x, y = (cv2.cvtColor(np.ascontiguousarray(p), cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (a, b))
+
+    def blurred(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(cv2.GaussianBlur(picture, (11, 11), 1.5), np.float32)
+
+    mean_x, mean_y = blurred(x), blurred(y)
+    power_x, power_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
+    shared = blurred(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    like = (2 * mean_x * mean_y + c1) * (2 * shared + c2)
+    return float((like / ((mean_x**2 + mean_y**2 + c1) * (power_x + power_y + c2))).mean())

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from ifmdm_core.controls import RenderControls
-from ifmdm_core.errors import NotFound
+from ifmdm_core.errors import BadInput, NotFound
 from ifmdm_core.media.face import Square, clip_square, crop
 from ifmdm_core.media.video import read_frames, read_video_audio
-from ifmdm_core.metrics.mouth import jaw_opening, lip_points
+from ifmdm_core.metrics.mouth import jaw_opening, lifted, lip_points
 from ifmdm_core.metrics.sync import mel_frames
+from ifmdm_core.motion import MotionSampler
 
 if TYPE_CHECKING:
     from ifmdm_core.talking_head import TalkingHead
@@ -31,8 +32,13 @@ Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
 FPS = 25
+FACES = 0.9
+"""Least share of a clip's frames with a face."""
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".avi", ".mov", ".webm", ".mkv")
 VARIABLE = "IFMDM_FACE_LANDMARKER"
+OWN = "own"
+SURE = 0.9
+"""Least score of a face that is only looked at again where it was in the frame before."""
 
 Landmarks = Callable[[Frames], Array]
 """Pictures uint8 [n, H, W, 3] to meshes [n, 478, 3] in pixels; NaN where there is no face."""
@@ -60,6 +66,40 @@ def reference_landmarker(model: str | Path | None = None) -> Landmarks | None:
         return meshes
 
     return find
+
+
+def own_landmarker() -> Landmarks:
+    """Our own face net as the judge, for where there is no reference landmarker; results must say so.
+
+    Raises NotFound when the package came without its weights.
+    """
+    from ifmdm_core.media.face_net import bundled
+
+    net = bundled()
+    if net is None:
+        raise NotFound("the own face net's weights are not installed", fix="give --landmarker FILE")
+
+    def find(pictures: Frames) -> Array:
+        flat = np.full((len(pictures), 478, 2), np.nan, np.float32)
+        box = None
+        for i, picture in enumerate(pictures):
+            if i and np.array_equal(picture, pictures[i - 1]):
+                flat[i] = flat[i - 1]  # else a still picture's points would creep
+                continue
+            face = net.refine(picture, box) if box is not None else None
+            if face is None or face.score < SURE:
+                face = max(net(picture), key=lambda found: found.box[2] * found.box[3], default=None)
+            box = None if face is None else face.box
+            if face is not None:
+                flat[i] = face.landmarks
+        return lifted(flat)
+
+    return find
+
+
+def chosen_landmarker(model: str | Path | None = None) -> Landmarks | None:
+    """The judge of lips: "own" for our own face net, else `reference_landmarker`."""
+    return own_landmarker() if str(model or "") == OWN else reference_landmarker(model)
 
 
 @dataclass(frozen=True)
@@ -103,6 +143,8 @@ class Clip:
     """[T, 478, 3] in pixels of the crops, NaN where no face was found."""
     samples: Array
     """16 kHz, T * 640 or a little less."""
+    square: Square
+    """What of the video the crops are, in its pixels."""
 
     @cached_property
     def lips(self) -> Lips:
@@ -121,22 +163,31 @@ class Clip:
         return int(gaps.argmin())
 
 
-def load_clip(path: Path, kind: str, size: int, landmarks: Landmarks, longest_s: float) -> Clip | None:
-    """Read, crop and label a clip; None without sound or with a face in under 90 % of its frames."""
+def load_clip(path: Path, kind: str, size: int, landmarks: Landmarks, longest_s: float) -> Clip:
+    """Read, crop and label a clip.
+
+    Raises BadInput for one that is damaged, has no sound, under a second, or no face in over a tenth of its frames.
+    """
     sound = read_video_audio(str(path))
+    if sound is None:
+        raise BadInput(f"{path.name} has no sound", fix="leave it out")
     frames = list(read_frames(str(path), FPS, 0.0, longest_s))
-    if sound is None or len(frames) < 25:
-        return None
-    meshes = np.concatenate([landmarks(frame[None]) for frame in frames])  # [T, 478, 3]
+    if len(frames) < FPS:
+        raise BadInput(f"{path.name} has {len(frames)} frames", fix=f"give clips of {FPS} or more")
+    meshes = np.concatenate(
+        [landmarks(np.stack(frames[k : k + 16])) for k in range(0, len(frames), 16)]
+    )  # [T, 478, 3]
     good = np.isfinite(meshes[:, 0, 0])
-    if good.mean() < 0.9:
-        return None
+    if good.mean() < FACES:
+        raise BadInput(
+            f"{path.name}: a face is found in {good.sum()} of its {len(good)} frames", fix="leave it out"
+        )
     low, high = meshes[good, :, :2].min(1), meshes[good, :, :2].max(1)
     square: Square = clip_square(np.concatenate([low, high - low], 1))
     crops = np.stack([crop(frame, square, size) for frame in frames])
     scale = size / square.side
     placed = (meshes - np.array([square.x0, square.y0, 0.0], np.float32)) * np.float32(scale)
-    return Clip(path.stem, kind, crops, placed, np.array(sound.samples[: len(frames) * 640]))
+    return Clip(path.stem, kind, crops, placed, np.array(sound.samples[: len(frames) * 640]), square)
 
 
 def find_clips(folder: Path) -> list[tuple[Path, str]]:
@@ -161,6 +212,7 @@ class Stage:
         generator = head.motion_sampler.generator
         self.lip_map: Array = generator.lip_map.float().cpu().numpy()  # [L, 20]; row 0 is the opening
         self.spread: Array = generator.offset_std.float().cpu().numpy().reshape(-1)  # [20]
+        self._hintless = MotionSampler(generator, head.motion_sampler.speaking_lips, has_hint=False)
 
     def subject(self, picture: Frames) -> tuple[Any, torch.Tensor]:
         """Identity and hint of a crop uint8 [S, S, 3]."""
@@ -171,10 +223,17 @@ class Stage:
         return self.head.identity(Portrait(picture, whole, picture, side, ""))
 
     def motion(
-        self, samples: Array, hint: torch.Tensor, frames: int, controls: RenderControls | None = None
+        self,
+        samples: Array,
+        hint: torch.Tensor,
+        frames: int,
+        controls: RenderControls | None = None,
+        has_hint: bool = True,
     ) -> Array:
-        """Generated motion [frames, 20] for sound [n]."""
-        windows = self.head.motion(self.head.speech(samples), hint, controls or RenderControls(), frames)
+        """Generated motion [frames, 20] for sound [n]; without `has_hint` the network does not see m^i."""
+        head = self.head
+        sampler = head.motion_sampler if has_hint else self._hintless
+        windows = sampler.generate(head.speech(samples), hint, controls or RenderControls(), frames)
         return torch.cat(list(windows)).float().cpu().numpy()
 
     def true_motion(self, crops: Frames) -> Array:

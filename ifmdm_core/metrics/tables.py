@@ -8,6 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PLAIN_WIDTH = 140
+"""Characters of a line where nobody's terminal says otherwise."""
+MANY = 6
+
 Better = Literal["higher", "lower", "near 1"]
 
 
@@ -120,12 +124,15 @@ def show_tables(tables: Sequence[Table], console: Any = None) -> None:
     from rich.table import Table as RichTable
 
     console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PLAIN_WIDTH)  # a file has no edge to fold at
     for table in tables:
         shown = RichTable(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
         for column in table.columns:
             shown.add_column(column, overflow="fold")
         for row in table.rows:
-            shown.add_row(*row)
+            # Many columns fit only with each interval under its figure.
+            shown.add_row(*(cell.replace(" [", "\n[") for cell in row) if len(row) > MANY else row)
         console.print(shown)
         for gate in table.gates:
             colour = {True: "green", False: "red", None: "yellow"}[gate.met]

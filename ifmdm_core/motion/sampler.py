@@ -56,15 +56,19 @@ def window_generator(seed: int, index: int) -> torch.Generator:
 class MotionSampler:
     """Draws motion from a generator whose weights and statistics are loaded."""
 
-    def __init__(self, generator: MotionGenerator, speaking_lips: float = 0.0) -> None:
+    def __init__(
+        self, generator: MotionGenerator, speaking_lips: float = 0.0, *, has_hint: bool = True
+    ) -> None:
         """`speaking_lips` in [0, 1]: how far the mean's mouth opening goes from the portrait's to a speaker's.
 
         The portrait's mouth is usually closed, a speaker's on average is not; a mean with closed lips would keep
-        them from opening. 0 is the paper's m^mu.
+        them from opening. 0 is the paper's m^mu. Without `has_hint` the network does not see m^i; motion is still
+        told as a difference from it.
         """
         self.generator = generator.eval()
         self.config = generator.config
         self.speaking_lips = speaking_lips
+        self._has_hint = has_hint
 
     def generate(
         self,
@@ -182,7 +186,7 @@ class MotionSampler:
             has_speech=flags([True] * len(requests)),
             has_mean=flags([r.controls.pose != "free" for r in requests]),
             has_std=flags([r.controls.intensity is not None for r in requests]),
-            has_hint=flags([True] * len(requests)),
+            has_hint=flags([self._has_hint] * len(requests)),
         )
         return given, stacked["clean"], stacked["hint"]
 

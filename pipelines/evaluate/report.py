@@ -86,6 +86,9 @@ class EvaluationReport(BaseModel):
         """Write it as JSON; `read_report` reads it."""
         Path(path).write_text(self.model_dump_json(indent=1) + "\n")
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {figure}" for name, figure in self.figures.items())
         return f"EvaluationReport({self.bundle} {self.bundle_digest[:12]}: {figures or 'no figures'})"
