@@ -203,6 +203,18 @@ def test_a_training_goes_on_from_exported_weights(tmp_path):
     assert float(values["grad_norm"]) > 0
 
 
+def test_half_precision_takes_the_same_step_within_its_rounding():
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        config = AutoencoderTaskConfig(optimiser=OptimiserConfig(precision=precision))
+        task = AutoencoderTask(new_autoencoder(SMALL, seed=0), config)
+        task.distribute(World(), torch.device("cpu"))
+        losses[precision] = float(task.step(LoopState(), task.collate(share(pairs(2))))["loss"])
+        assert all(p.dtype == torch.float32 for p in task.model.parameters())
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
+    assert losses["bf16"] != losses["fp32"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_paper_preset_takes_steps_on_a_gpu():

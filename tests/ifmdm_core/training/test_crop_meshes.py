@@ -11,9 +11,12 @@ def test_they_are_those_of_the_whole_face_finder():
     frames = clip(2, 26, 256)[::5]
     meshes, seen = CropMeshes.load()(frames)
     assert seen.all()
+    away = []
     for frame, mesh in zip(frames, meshes, strict=True):
         (face,) = bundled()(frame)
-        assert np.abs(mesh * 256 - face.landmarks).mean() < 2.5  # pixels of 256
+        away.append(np.abs(mesh * 256 - face.landmarks).mean())
+    assert np.median(away) < 1.5  # pixels of 256
+    assert max(away) < 3
 
 
 def test_nobody_is_seen_where_nobody_is():
