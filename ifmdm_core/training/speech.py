@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ifmdm_core.errors import BadInput
-from ifmdm_core.metrics.mel import log_mel
 from ifmdm_core.speech import SAMPLE_RATE, SpeechEncoder, normalise
-from ifmdm_core.speech_synthesis import PHONES, lip_track, synthesize_phones
 from ifmdm_core.training.dataset import FPS, TrainingSet
+from ifmdm_core.training.items import SAMPLES_PER_FRAME
 from ifmdm_core.training.loop import Ema, LoopState, TrainingLoop, set_lr, warmup_cosine
-from ifmdm_core.training.speech_augment import change_speed, roughen
-from ifmdm_core.training.speech_model import CLUSTERS, SpeechHeads, demo_model, tokens_to_frames
+from ifmdm_core.training.speech_augment import change_speed, mask_spans, roughen
+from ifmdm_core.training.speech_babble import VISEMES, babble
+from ifmdm_core.training.speech_clusters import cluster_mels, mel_tokens
+from ifmdm_core.training.speech_export import export_speech
+from ifmdm_core.training.speech_losses import SpeechLossWeights, cluster_sum, lip_sums, total, viseme_sums
+from ifmdm_core.training.speech_model import SpeechHeads, demo_model, tokens_to_frames
 from ifmdm_core.training.speech_targets import (
     LipTargets,
     clip_audio,
@@ -38,13 +41,6 @@ from ifmdm_core.training.speech_targets import (
 )
 
 Array = NDArray[np.float32]
-
-VISEMES = (
-    ("sil",), ("p", "b", "m"), ("f", "v"), ("t", "d", "n", "s", "z", "l"), ("k", "g", "h"), ("sh",),
-    ("a",), ("ae",), ("e", "uh"), ("i", "y"), ("o",), ("u", "w", "r"),
-)  # fmt: skip
-"""Groups of the synthesiser's phones that look alike."""
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
 
 @dataclass(frozen=True)
@@ -91,55 +87,8 @@ class SpeechData:
         speeches = [s for s in data.speeches if s.split == "train" and s.audio_samples > 2 * SAMPLE_RATE]
         self.speech = [data.audio(s) for s in speeches]
         rng = np.random.default_rng(seed)
-        self.synthetic = [_babble(rng) for _ in range(synthetic)]
-        self.centres = _cluster_mels([x for x, _ in self.short + self.long] + self.speech, rng)
-
-
-def _babble(rng: np.random.Generator) -> tuple[Array, Array]:
-    """About 4 s of synthetic speech and, per frame, (viseme number, opening, rounding) [T, 3]."""
-    vowels = [name for name, phone in PHONES.items() if phone.voice >= 0.9 and not phone.closure]
-    others = [name for name in PHONES if name not in vowels and name != "sil"]
-    phones: list[tuple[str, float]] = [("sil", float(rng.uniform(0.05, 0.4)))]
-    while sum(length for _, length in phones) < 4.0:
-        phones += [
-            (str(rng.choice(others)), float(rng.uniform(0.05, 0.12))),
-            (str(rng.choice(vowels)), float(rng.uniform(0.06, 0.22))),
-        ]
-        if rng.random() < 0.1:
-            phones.append(("sil", float(rng.uniform(0.1, 0.5))))
-    samples, times = synthesize_phones(
-        phones, SAMPLE_RATE, float(rng.uniform(80, 260)), int(rng.integers(1 << 30))
-    )
-    frames = len(samples) // SAMPLES_PER_FRAME
-    number = {phone: i for i, group in enumerate(VISEMES) for phone in group}
-    starts = np.array([time.start for time in times])
-    at = np.searchsorted(starts, np.arange(frames) / FPS, side="right") - 1
-    classes = np.array([number[times[i].phone] for i in at], np.float32)
-    return samples, np.concatenate([classes[:, None], lip_track(times, FPS, frames)], 1)
-
-
-def _mel_tokens(samples: Tensor) -> Tensor:
-    """Level-free mel frames at 50 Hz with their slope, on the encoder's token grid: [b, n] -> [b, t, 80]."""
-    mel = log_mel(samples, 40).transpose(-1, -2)  # [b, t100, 40]
-    mel = mel - mel.mean((-1, -2), keepdim=True)
-    count = (samples.shape[-1] - 720) // 320 + 1
-    first = mel[:, 2 : 2 * count + 2 : 2]  # token k is centred on sample 320 k + 360, mel column j on 160 j
-    second = mel[:, 3 : 2 * count + 3 : 2]
-    return torch.cat([(first + second) / 2, second - first], -1)
-
-
-def _cluster_mels(recordings: list[Array], rng: np.random.Generator, rounds: int = 12) -> Tensor:
-    """k-means centres [100, 80] of the mel frames of a sample of the recordings."""
-    chosen = rng.choice(len(recordings), min(len(recordings), 300), replace=False)
-    frames = torch.cat([_mel_tokens(torch.from_numpy(recordings[i])[None, : 16 * 8000])[0] for i in chosen])
-    frames = frames[torch.from_numpy(rng.choice(len(frames), min(len(frames), 20000), replace=False))]
-    centres = frames[:CLUSTERS].clone()
-    for _ in range(rounds):
-        nearest = torch.cdist(frames, centres).argmin(1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, frames)
-        counts = torch.bincount(nearest, minlength=len(centres))[:, None]
-        centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
-    return centres
+        self.synthetic = [babble(rng) for _ in range(synthetic)]
+        self.centres = cluster_mels([x for x, _ in self.short + self.long] + self.speech, rng)
 
 
 class SpeechTrainer:
@@ -166,10 +115,10 @@ class SpeechTrainer:
         shares = np.array([self.config.mix[k] for k in kinds])
         kind = str(rng.choice(kinds, p=shares / shares.sum()))
         samples, values = self._batch(kind, rng)
-        clusters = torch.cdist(_mel_tokens(samples), self.data.centres[None]).argmin(-1)  # [b, t]
+        clusters = torch.cdist(mel_tokens(samples), self.data.centres[None]).argmin(-1)  # [b, t]
         rough = normalise(roughen(normalise(samples) * 0.1, rng))
         rough = rough * torch.from_numpy(10 ** (rng.uniform(-4, 4, (len(rough), 1)) / 20)).float()
-        mask = _spans(rng, tuple(clusters.shape), 0.4 if kind == "speech" else 0.1)
+        mask = mask_spans(rng, tuple(clusters.shape), 0.4 if kind == "speech" else 0.1)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
             tokens = self.model(rough, mask_time_indices=mask).last_hidden_state.float()  # [b, t, hidden]
         losses = self._losses(kind, tokens, values, clusters, mask)
@@ -205,36 +154,19 @@ class SpeechTrainer:
     def _losses(
         self, kind: str, tokens: Tensor, values: Tensor, clusters: Tensor, mask: Tensor
     ) -> dict[str, Tensor]:
-        cross = nn.functional.cross_entropy
-        losses = {"clusters": cross(self.heads.clusters(tokens[mask]), clusters[mask])}
-        total = 0.3 * losses["clusters"] / 4.6  # ln 100: the losses start near 1
+        terms = {"clusters": cluster_sum(self.heads, tokens, clusters, mask) / mask.sum()}
+        frames = values.shape[0] * values.shape[1]
+        valid = torch.ones(values.shape[:2])
         if kind in ("short", "long"):
             features = tokens_to_frames(tokens, values.shape[1])  # [b, T, hidden]
-            guess = self.heads.lips(features)
-            guess = guess - guess.mean(1, keepdim=True)
-            wanted = values - values.mean(1, keepdim=True)
-            losses["lips"] = ((guess - wanted).square() * self.weights).sum(-1).mean()
-            speed = (guess.diff(dim=1) - wanted.diff(dim=1)) / self.speeds
-            losses["speed"] = (speed.square() * self.weights).sum(-1).mean()
-            losses["contrast"] = self.heads.contrast(features, wanted)
-            total = total + losses["lips"] + 0.5 * losses["speed"] + 0.5 * losses["contrast"] / 3.3
+            sums = lip_sums(self.heads, features, values, valid, self.weights, self.speeds)
+            counts = {"lips": frames, "speed": frames - len(values), "contrast": frames}
+            terms |= {name: value / counts[name] for name, value in sums.items()}
         elif kind == "synthetic":
-            guess = self.heads.visemes(tokens_to_frames(tokens, values.shape[1]))
-            losses["visemes"] = cross(guess[..., :-2].flatten(0, 1), values[..., 0].long().flatten())
-            tract = (guess[..., -2:] - values[..., 1:]).square().mean()
-            total = total + 0.3 * (losses["visemes"] / 2.5 + 10 * tract)
-        losses["loss"] = total
-        return losses
-
-
-def _spans(rng: np.random.Generator, shape: tuple[int, ...], share: float, length: int = 5) -> Tensor:
-    """A mask [b, t] that covers about `share` of the tokens in spans of `length`; never nothing at all."""
-    starts = rng.random(shape) < share / length
-    starts[0, 0] = True
-    mask = starts.copy()
-    for shift in range(1, length):
-        mask[:, shift:] |= starts[:, :-shift]
-    return torch.from_numpy(mask)
+            features = tokens_to_frames(tokens, values.shape[1])
+            sums = viseme_sums(self.heads, features, values, valid)
+            terms |= {name: value / frames for name, value in sums.items()}
+        return {**terms, "loss": total(terms, SpeechLossWeights())}
 
 
 def heldout_correlations(
@@ -322,18 +254,8 @@ def train_speech(
             "minutes": round(state.elapsed / 60, 2),
             "targets": list(trainer.data.targets.names),
         }
-        _export(trainer, Path(out), report)
+        export_speech(trainer.model, Path(out), report)
     return report
-
-
-def _export(trainer: SpeechTrainer, out: Path, report: dict[str, Any]) -> None:
-    from transformers import Wav2Vec2FeatureExtractor
-
-    trainer.model.save_pretrained(out)
-    Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, do_normalize=True).save_pretrained(
-        out
-    )
-    (out / "speech.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 def main() -> None:

@@ -24,8 +24,13 @@ def change_speed(samples: Array, values: Array, factor: float, frames: int) -> t
     return stretched, values[low] * (1 - share) + values[high] * share
 
 
-def roughen(samples: Tensor, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
-    """Random gain +-12 dB, equaliser +-10 dB, reverberation and noise, each recording its own: [b, n] -> [b, n]."""
+def roughen(
+    samples: Tensor, rng: np.random.Generator, strength: float = 1.0, others: Tensor | None = None
+) -> Tensor:
+    """Random gain +-12 dB, equaliser +-10 dB, reverberation and noise, each recording its own: [b, n] -> [b, n].
+
+    `others` [b, n] talk in the background of some recordings; None: the recordings of the batch do.
+    """
     batch, length = samples.shape
     size = 1 << (length + SAMPLE_RATE // 4).bit_length()
     spectrum = torch.fft.rfft(samples, size)  # [b, f]
@@ -37,7 +42,7 @@ def roughen(samples: Tensor, rng: np.random.Generator, strength: float = 1.0) ->
     # a first difference or a running sum would be blue or brown; a one-pole filter in between is roughly a room's hum
     tint = torch.from_numpy(rng.uniform(0.0, 0.95, (batch, 1)).astype(np.float32))
     noise[:, 1:] += tint * noise[:, :-1]
-    others = rough.roll(1, 0)
+    others = rough.roll(1, 0) if others is None else others
     babble = torch.from_numpy((rng.random((batch, 1)) < 0.3).astype(np.float32))
     noise = noise / noise.std(1, keepdim=True) + babble * others / others.std(1, keepdim=True).clamp_min(1e-4)
     snr = torch.from_numpy(rng.uniform(8.0, 45.0, (batch, 1)).astype(np.float32))
@@ -64,3 +69,13 @@ def _rooms(batch: int, rng: np.random.Generator, strength: float) -> Tensor:
     tail *= 1.0 / np.maximum(np.sqrt(decay / 2), math.sqrt(2))
     tail[:, 0] = 1.0
     return torch.from_numpy(tail.astype(np.float32))
+
+
+def mask_spans(rng: np.random.Generator, shape: tuple[int, ...], share: float, length: int = 5) -> Tensor:
+    """A bool mask [b, t] that covers about `share` of the tokens in spans of `length`; never nothing at all."""
+    starts = rng.random(shape) < share / length
+    starts[0, 0] = True
+    mask = starts.copy()
+    for shift in range(1, length):
+        mask[:, shift:] |= starts[:, :-shift]
+    return torch.from_numpy(mask)

@@ -103,20 +103,31 @@ class SpeechHeads(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(2.0))
 
     def contrast(self, features: Tensor, lips: Tensor) -> Tensor:
+        """Mean of `contrast_frames` over clips without gaps."""
+        return self.contrast_frames(features, lips, torch.ones(lips.shape[:2], device=lips.device)).mean()
+
+    def contrast_frames(self, features: Tensor, lips: Tensor, valid: Tensor) -> Tensor:
         """InfoNCE within each clip: which frame's lips go with this frame's sound. Neighbours do not count.
 
         Args:
-            features: [b, T, hidden]. lips: standardised targets [b, T, lips].
+            features: [b, T, hidden]. lips: standardised targets [b, T, lips]. valid: [b, T], 0 where frames are
+                missing; what comes out there means nothing.
+
+        Returns:
+            [b, T].
         """
         audio = nn.functional.normalize(self.audio(features), dim=-1)  # [b, T, e]
         motion = nn.functional.normalize(self.motion(lips.transpose(1, 2)).transpose(1, 2), dim=-1)
         logits = audio @ motion.transpose(1, 2) * self.sharpness.exp().clamp(max=50.0)  # [b, T, T]
-        frames = torch.arange(logits.shape[1])
+        frames = torch.arange(logits.shape[1], device=logits.device)
         near = (frames[:, None] - frames).abs() == 1
-        logits = logits.masked_fill(near, -1e4)
+        other = frames[:, None] != frames
+        missing = (valid[:, None, :] * valid[:, :, None] == 0) & other  # [b, T, T]
+        logits = logits.masked_fill(near | missing, -1e4)
         target = frames.expand(len(logits), -1)
         cross = nn.functional.cross_entropy
-        return 0.5 * (cross(logits.transpose(1, 2), target) + cross(logits, target))
+        there = cross(logits.transpose(1, 2), target, reduction="none")  # [b, T]
+        return 0.5 * (there + cross(logits, target, reduction="none"))
 
 
 def tokens_to_frames(tokens: Tensor, frames: int, stride: int = 320, receptive: int = 720) -> Tensor:
