@@ -37,6 +37,19 @@ def save_weights(
         tensors[name] = value.contiguous().clone()
     metadata = {"config": config.model_dump_json(), "lineage": json.dumps(dict(lineage or {}))}
     save_file(tensors, Path(path), metadata)
+    _order_metadata(Path(path))
+
+
+def _order_metadata(path: Path) -> None:
+    """Metadata by name: safetensors writes it in a random order, and equal weights must be equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:

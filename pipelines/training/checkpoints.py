@@ -12,6 +12,7 @@ import hashlib
 import json
 import tempfile
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +182,10 @@ class Checkpoints:
         self.storage.delete(folder + _RECORD)
         for item in list(self.storage.list(folder)):
             self.storage.delete(item.key)
+        local = self.storage.local_path(folder + _RECORD)
+        if local is not None:
+            with suppress(OSError):  # somebody may be writing into it
+                local.parent.rmdir()
 
     def _listed(self) -> dict[int, list[str]]:
         found: dict[int, list[str]] = defaultdict(list)

@@ -15,6 +15,7 @@ from ifmdm_core.storage import S3Config
 from ifmdm_core.training.fit import Progress, fit
 from ifmdm_core.training.world import World
 from pipelines.retry import is_transient
+from pipelines.tracking.nodes import NodeMetrics
 from pipelines.tracking.spool import Spool
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.attempts import Attempt, Repeating
@@ -49,8 +50,12 @@ def train_process(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    node: str | None = "node-0",
 ) -> bool:
     """Train until the end or a wish to stop; the leader writes the result. Whether the training is finished.
+
+    Args:
+        node: under this name the machine's use is told to MLflow; None where another process of it does that.
 
     Errors that would come again are kept with the attempt, so that workers that are started once more end at once
     and the driver can raise them.
@@ -60,7 +65,10 @@ def train_process(
     if attempt.fault() is not None:
         return False
     try:
-        with _tracker(run, job.config) if world.leads else nullcontext() as tracker:
+        with (
+            _tracker(run, job.config) if world.leads else nullcontext() as tracker,
+            _node_metrics(run, job.config, node),
+        ):
             return _train(job, run, attempt, world, device, tracker, on_progress, should_stop)
     except IfmdmError as error:
         if not is_transient(error):
@@ -105,6 +113,18 @@ def _train(
         if tracker is not None:
             tracker.finished = finished
     return finished
+
+
+@contextmanager
+def _node_metrics(run: RunFolder, config: TrainingConfig, node: str | None) -> Iterator[None]:
+    if node is None:
+        yield
+        return
+    metrics = NodeMetrics.start(run.storage, config.tracking, node)
+    try:
+        yield
+    finally:
+        metrics.stop()
 
 
 @dataclass

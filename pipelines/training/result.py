@@ -52,9 +52,10 @@ def write_result(
         return existing
     averaged_weights(task, keeper.checkpoints.load(checkpoint))
     step = checkpoint.record.step
+    # Nothing in it says when or where: equal trainings leave equal files.
     lineage = {
         **stage.lineage(record.data), **{f"start_{name}": digest for name, digest in record.parents.items()},
-        "train_id": record.train_id, "run": record.name, "stage": record.stage, f"{record.stage}_steps": str(step),
+        f"{record.stage}_steps": str(step),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ifmdm-result-") as scratch:
         target = Path(scratch) / stage.result

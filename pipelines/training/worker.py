@@ -12,7 +12,11 @@ def work(settings: dict[str, Any]) -> None:
     from ifmdm_core.training.world import World
     from pipelines.training.process import train_process
 
-    train_process(settings["job"], World.current(), ray.train.torch.get_device(), should_stop=_node_goes)
+    place = ray.train.get_context()
+    node = f"node-{place.get_node_rank()}" if place.get_local_rank() == 0 else None
+    train_process(
+        settings["job"], World.current(), ray.train.torch.get_device(), should_stop=_node_goes, node=node
+    )
 
 
 def _node_goes() -> bool:

@@ -25,6 +25,16 @@ def test_round_trip_with_configuration_and_lineage(tmp_path):
     assert tensors["weight"].dtype == torch.float32
 
 
+def test_equal_weights_are_equal_files(tmp_path):
+    module = nn.Linear(4, 4)
+    written = set()
+    for number in range(8):
+        save_weights(tmp_path / f"{number}", module, Config(), {"b": "\u00e9", "a": "2"})
+        written.add((tmp_path / f"{number}").read_bytes())
+    assert len(written) == 1
+    assert read_weights(tmp_path / "0")[2] == {"b": "\u00e9", "a": "2"}
+
+
 def test_values_that_float16_cannot_hold_are_not_written(tmp_path):
     module = nn.Linear(1, 1)
     nn.init.constant_(module.weight, 1e6)
