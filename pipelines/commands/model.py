@@ -81,7 +81,7 @@ def bundle(
         s3=s3_config(endpoint, profile, role),
     )  # fmt: skip
     if as_json:
-        print_json({"folder": str(made.folder), "sha256": made.digest, **made.record.model_dump()})
+        print_json({"folder": str(made.folder), "digest": made.digest, "record": made.record.model_dump()})
         return
     size = sum(path.stat().st_size for path in made.folder.rglob("*") if path.is_file())
     print(f"{made.folder}  {made.record.name}  {size_text(size)}  sha256 {made.digest}")

@@ -105,15 +105,23 @@ def _require_speech(speech: Part, motion: Part, layers: tuple[int, ...]) -> None
     from ifmdm_core.weights import read_weights
     from pipelines.features.encoders import speech_identity
 
+    together = motion.record is not None and motion.record == speech.record
     wanted = read_weights(motion.path)[2].get("speech")
-    if wanted is None or isinstance(speech.path, str):
+    if together or wanted is None or isinstance(speech.path, str):
         return
-    found = speech_identity(speech.path, layers).encoder
-    if found != wanted:
+    found = speech_identity(speech.path, layers)
+    if found.encoder != wanted:
         raise Conflict(
             f"the motion generator {motion.label} was trained on features of speech encoder {wanted}, "
-            f"{speech.label} is {found}",
+            f"{speech.label} is {found.encoder}",
             fix="give the speech encoder that the dataset's speech features were made with",
+        )
+    data = motion.result.data if motion.result else None
+    if data is not None and data.speech != found.digest(data.generation):
+        raise Conflict(
+            f"the motion generator {motion.label} was trained on speech/{data.speech}, {speech.label} with layers "
+            f"{layers} makes speech/{found.digest(data.generation)}",
+            fix="give the bundle whose encoder and layers made the features",
         )
 
 
