@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pipelines.run.cluster import Cluster
     from pipelines.training.progress import TrainingProgress
 
+START_S = 600
+"""Longest start of a group of workers before it is tried again."""
 LOOK_S = 1.0
 """Between two looks of the driver at the workers' progress."""
 
@@ -131,6 +134,8 @@ def _fit(job: Job) -> None:
 
     from pipelines.training.worker import work
 
+    # Ray's own 60 s are short on a busy machine, or while a node is still coming.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_S))
     workers = job.config.workers
     resources = {"CPU": workers.cpus}
     if workers.gpus:

@@ -28,6 +28,7 @@ from pipelines.features.encoders import speech_identity
 from pipelines.training.config import TrainingConfig, anchored_model
 from pipelines.training.data import Needs, open_reader
 from pipelines.training.held_out import Shown
+from pipelines.training.lip_map import fitted_lip_map, lip_map_of, require_same_motion_encoder
 from pipelines.training.presets import expanded
 from pipelines.training.run import DataRecord
 from pipelines.training.stage import Facts, Materials, Stage
@@ -96,11 +97,10 @@ class MotionStage(Stage):
         reader = open_reader(materials.data, config.data, materials.s3)
         clips = sample_items(reader, Features(), config.statistics_clips, config.fit.seed)
         bundle = load_bundle(config.reference) if config.reference else None
-        if bundle is None:
-            raise BadInput("reference is null")
+        if bundle is not None:
+            lip_map, lip_bias = lip_map_of(bundle)
         else:
-            generator = bundle.motion()
-            lip_map, lip_bias = generator.lip_map.numpy(), generator.lip_bias.numpy()
+            lip_map, lip_bias = fitted_lip_map(reader, config.model.lip_dim, config.fit.seed)
         statistics = fit_motion_statistics(
             ((c.motion, c.speech) for c in clips), config.model, lip_map, lip_bias
         )
@@ -147,12 +147,7 @@ class MotionStage(Stage):
 
 def _require_same_encoders(bundle: Bundle, name: str, data: DataRecord, generation: str) -> None:
     """Raises Conflict when the features were made by other encoders than the bundle's."""
-    if bundle.record.encoder != data.motion_encoder:
-        raise Conflict(
-            f"reference: the motion encoder of {name} is {bundle.record.encoder}, motion/{data.motion} was made by "
-            f"{data.motion_encoder}",
-            fix="give the bundle that made the features, or other features with data.motion",
-        )
+    require_same_motion_encoder(bundle, name, data)
     wanted = speech_identity(name).digest(generation)
     if wanted != data.speech:
         raise Conflict(
