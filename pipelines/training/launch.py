@@ -65,6 +65,12 @@ class TrainingResult:
         """As JSON-able values."""
         return {"run": self.run, "weights": self.weights, **self.record.model_dump(mode="json")}
 
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(self.record.metrics.items()))
+        return f"TrainingResult({self.run!r}, {self.record.step} steps" + (
+            f"; {figures})" if figures else ")"
+        )
+
     def _repr_html_(self) -> str:
         rows = {"run": self.run, "step": self.record.step, "weights": self.weights, **self.record.metrics}
         cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
