@@ -18,6 +18,10 @@ BANDS = 40
 CLUSTERS = 100
 
 
+STRIDE, RECEPTIVE = 320, 720
+"""Samples between tokens, and that one token sees before the transformer, of the demo encoder."""
+
+
 def demo_model(hidden: int = 256, layers: int = 4, heads: int = 4) -> Any:
     """A new `Wav2Vec2Model`, layer-norm variant, 50 tokens a second, about 3.7 M parameters by default."""
     from transformers import Wav2Vec2Config, Wav2Vec2Model
@@ -130,7 +134,7 @@ class SpeechHeads(nn.Module):
         return 0.5 * (there + cross(logits, target, reduction="none"))
 
 
-def tokens_to_frames(tokens: Tensor, frames: int, stride: int = 320, receptive: int = 720) -> Tensor:
+def tokens_to_frames(tokens: Tensor, frames: int) -> Tensor:
     """Training batch [b, t, hidden] of clips that start at sample 0 to 25 fps frames [b, frames, hidden]."""
-    positions = (torch.arange(frames, dtype=torch.float64) / 25 * SAMPLE_RATE - receptive / 2) / stride
-    return interpolate_tokens(tokens, positions)
+    positions = (torch.arange(frames, dtype=torch.float64) / 25 * SAMPLE_RATE - RECEPTIVE / 2) / STRIDE
+    return interpolate_tokens(tokens, positions.to(tokens.device))
