@@ -143,10 +143,11 @@ def with_sound(video: bytes, sound: bytes) -> bytes:
         av.open(io.BytesIO(sound)) as tones,
         av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as whole,
     ):
-        for source in (pictures, tones):
-            stream = source.streams[0]
-            target = whole.add_stream_from_template(stream)
-            for packet in source.demux(stream):
+        streams = [
+            (source, whole.add_stream_from_template(source.streams[0])) for source in (pictures, tones)
+        ]
+        for source, target in streams:  # both are there before the header is written with the first packet
+            for packet in source.demux(source.streams[0]):
                 if packet.dts is not None:
                     packet.stream = target
                     whole.mux(packet)
