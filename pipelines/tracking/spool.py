@@ -34,6 +34,7 @@ class Head(BaseModel):
     newest: dict[str, int] = Field(
         default_factory=dict, description="the last step of each kind, this file included"
     )
+    status: str = Field("", description="the last status told")
 
 
 class Spool:
@@ -106,6 +107,10 @@ class Spool:
         numbers = [_number(item.key) for item in self.storage.list(f"{FOLDER}/")]
         return max((number for number in numbers if number is not None), default=0)
 
+    def status(self) -> str:
+        """The last status told, "" before the first."""
+        return self._last().status
+
     def read(self, number: int) -> list[Entry]:
         """The entries of one file, in order."""
         return self._read(number)[1]
@@ -145,7 +150,8 @@ def _beyond(head: Head, entries: Sequence[Entry]) -> list[Entry]:
 
 def _advanced(head: Head, entries: Sequence[Entry]) -> Head:
     newest = head.newest | {entry.kind: entry.step for entry in entries if not isinstance(entry, Status)}
-    return Head(number=head.number + 1, newest=newest)
+    told = [entry.status for entry in entries if isinstance(entry, Status)]
+    return Head(number=head.number + 1, newest=newest, status=told[-1] if told else head.status)
 
 
 def _create(storage: Storage, key: str, data: bytes) -> bool:

@@ -185,6 +185,25 @@ def sync(
     return _report(spool, settings, sender, problem)
 
 
+def end_run(
+    storage: Storage,
+    settings: TrackingSettings,
+    status: Literal["FAILED", "KILLED"],
+    note: str = "",
+) -> TrackingReport:
+    """End a training in MLflow whose own process could not, unless its end is told already; for drivers.
+
+    Raises:
+        NotFound: no tracked training there. Unavailable: the run's storage does not answer.
+    """
+    spool = Spool(storage)
+    spool.run()
+    if spool.status() in ("", "RUNNING"):
+        spool.add([Status(time=time.time(), status=status, note=note)])
+        spool.flush()
+    return sync(storage, settings, patience_s=min(5.0, settings.patience_s))
+
+
 def _report(spool: Spool, settings: TrackingSettings, sender: Sender | None, problem: str) -> TrackingReport:
     newest, sent = spool.newest(), sender.sent if sender else 0
     return TrackingReport(

@@ -18,7 +18,7 @@ from ifmdm_core.errors import NotFound
 from ifmdm_core.storage import S3Config, open_storage
 from pipelines.tracking.mlflow_run import open_client
 from pipelines.tracking.settings import TrackingSettings
-from pipelines.tracking.tracker import sync
+from pipelines.tracking.tracker import end_run, sync
 from tests.mlflow_server import LossyProxy, MlflowServer
 from tests.pipelines.tracking.pretend_training import figures, train
 
@@ -210,6 +210,22 @@ def test_a_deleted_run_is_not_made_again_behind_ones_back(
     again = sync(open_storage(tmp_path), quick(mlflow_server.uri))
     assert "was deleted" in again.problem
     assert mlflow_server.runs(train_id) == []
+
+
+def test_a_driver_ends_what_its_workers_could_not(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    train_id, storage, mine = uuid4().hex, open_storage(tmp_path), quick(mlflow_server.uri)
+    train(storage, mine, train_id, 20, 10, until=15)
+    end_run(storage, mine, "FAILED", "workers were lost")
+    while not sync(storage, mine).complete:  # the tracker's thread lives on here, and may tell a little more
+        time.sleep(0.1)
+    client = open_client(mlflow_server.uri)
+    run = client.get_run(mlflow_server.runs(train_id)[0])
+    assert (run.info.status, run.data.tags["ifmdm.note"]) == ("FAILED", "workers were lost")
+    report = train(storage, mine, train_id, 20, 10)
+    assert report is not None
+    assert end_run(storage, mine, "FAILED", "too late").complete
+    run = client.get_run(assert_every_step_once(mlflow_server, train_id, 20))
+    assert (run.info.status, run.data.tags["ifmdm.note"]) == ("FINISHED", "")
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path: Path) -> None:
