@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ifmdm_core.errors import BadInput, Cancelled, IfmdmError, Unavailable
 from ifmdm_core.training.world import World
 from pipelines.retry import with_retries
+from pipelines.tracking.tracker import end_run
 from pipelines.training.attempts import LEASE_S, Attempt, Repeating
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.config import WorkersConfig
@@ -30,6 +32,7 @@ START_S = 600
 """Longest start of a group of workers before it is tried again."""
 LOOK_S = 1.0
 """Between two looks of the driver at the workers' progress."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,20 @@ def drive(run: RunFolder, job: Job, launch: Launch, progress: TrainingProgress) 
             )
         ended = "finished"
         return result
+    except Exception as error:
+        if ended == "failed":
+            _tell_failure(run, job, error)
+        raise
     finally:
         with_retries(lambda: attempt.renew(ended=ended), "ending the attempt")
+
+
+def _tell_failure(run: RunFolder, job: Job, error: Exception) -> None:
+    """Workers that were killed could not tell MLflow; if it is down too, `ifmdm train sync` does."""
+    try:
+        end_run(run.storage, job.config.tracking, "FAILED", str(error))
+    except IfmdmError as fault:
+        _log.warning("%s: its failure could not be tracked: %s", run.uri, fault)
 
 
 def _on_ray(

@@ -52,6 +52,7 @@ class RunKeeper:
         newest = self.checkpoints.newest() if self._world.leads else None
         step = self._world.agree(newest.record.step if newest else None)
         self.saved = newest if newest or step is None else self.checkpoints.at(step)
+        self._tell_saved()  # whoever committed it may have died before it was told
         return self.checkpoints.load(self.saved) if self.saved else None
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float]) -> None:
@@ -97,9 +98,13 @@ class RunKeeper:
         if self.tracker is not None:
             self.tracker.flush_spool()
         self.saved = self.checkpoints.write(step, state, metrics, self.attempt.number)
-        if self.tracker is not None:
-            self.tracker.checkpoint(step, f"{self.run.uri}/{self.saved.key}", self.saved.digest)
+        self._tell_saved()
         self.checkpoints.thin_out(self.keep)
+
+    def _tell_saved(self) -> None:
+        saved = self.saved
+        if saved is not None and self.tracker is not None:
+            self.tracker.checkpoint(saved.record.step, f"{self.run.uri}/{saved.key}", saved.digest)
 
 
 def _copied(value: Any) -> Any:
