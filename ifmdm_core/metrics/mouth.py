@@ -130,6 +130,28 @@ def mouth_pictures(frames: Iterable[Pixels], landmarks: Points, size: tuple[int,
     return np.stack(mouths) if mouths else np.zeros((0, height, width), np.uint8)
 
 
+def steadied(
+    grey: Sequence[Pixels], points: Points, size: tuple[int, int], top: float = 0.55
+) -> list[Pixels]:
+    """Grey pictures [h, w] of the face below `top` (eye distances under the eyes), each placed by its own mesh.
+
+    Args:
+        grey: n pictures [H, W]. points: meshes [n, 478, 2] in pixels of those.
+        size: height and width of the results; the width is 0.9 eye distances.
+    """
+    template = np.array([row[1:3] for row in _TEMPLATE])  # [k, 2]
+    target = (template - np.array([-0.45, top])) * (size[1] / 0.9)
+    places = _upright_fits(points[:, STABLE].astype(np.float64), target)  # [n, 2, 3]
+    return [
+        np.asarray(
+            cv2.warpAffine(
+                picture, place, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+        )
+        for picture, place in zip(grey, places, strict=True)
+    ]
+
+
 def _upright_fits(points: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least-squares rotation, scale and shift [n, 2, 3] that takes points [n, k, 2] to target [k, 2]."""
     centre, goal = points.mean(1), target.mean(0)
