@@ -55,7 +55,7 @@ class ClipJob(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     clip: HeldClip
-    stranger: HeldClip | None = Field(None, description="whose sound is the wrong one")
+    strangers: tuple[HeldClip, ...] = Field((), description="whose sound is the wrong one: the first usable")
     rows: tuple[Row, ...]
     videos: frozenset[str] = Field(frozenset(), description="rows of which the video is wanted")
     export: bool = Field(False, description="portrait, sound and real video are wanted as files")
@@ -119,9 +119,7 @@ class Examiner:
         scene = Scene.open(
             path, job.clip.kind, setup.size, self.stage.head.size, setup.seconds, judges.landmarks
         )
-        stranger = None
-        if job.stranger is not None:
-            stranger = sound_of(fetch(job.stranger, setup.uri, setup.s3, folder), setup.seconds)
+        stranger = self._wrong_sound(job)
         result = ClipResult(rows={})
         portrait = scene.clip.crops[scene.clip.source]
         for row in job.rows:
@@ -158,6 +156,16 @@ class Examiner:
         return self._measured[1].tables(step)
 
     _measured: tuple[Any, Measuring] | None = None
+
+    def _wrong_sound(self, job: ClipJob) -> NDArray[np.float32] | None:
+        """16 kHz sound of the first stranger that has any."""
+        folder = Path(self._scratch.name)
+        for clip in job.strangers:
+            try:
+                return sound_of(fetch(clip, self.setup.uri, self.setup.s3, folder), self.setup.seconds)
+            except BadInput:
+                continue  # that clip is left out itself, and says why
+        return None
 
     def _film(self, scene: Scene, row: Row, frames: NDArray[np.uint8]) -> bytes:
         """An MP4 with the clip's sound; what our model made says so in its metadata."""

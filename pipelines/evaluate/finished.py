@@ -40,9 +40,9 @@ class Finished:
     def key(self, job: ClipJob, row: Row) -> str:
         """What a row's figures on a clip depend on. For a folder's video that is its file's content."""
         video = row.videos.get(job.clip.name)
-        stranger = job.stranger.content if job.stranger and row.kind in ("truth", "shuffled") else ""
+        strangers = [clip.content for clip in job.strangers] if row.kind in ("truth", "shuffled") else []
         return digest(
-            VERSION, self.settings, self.bundle if row.kind in RENDERED else "", job.clip.content, stranger,
+            VERSION, self.settings, self.bundle if row.kind in RENDERED else "", job.clip.content, strangers,
             row.model_dump(mode="json", exclude={"videos", "table", "name"}), _file_digest(video),
         )  # fmt: skip
 

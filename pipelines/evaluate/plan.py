@@ -12,6 +12,7 @@ from pipelines.evaluate.rows import OURS, Row, table_1, table_2, table_3
 
 FEW, QUICK_FEW = 6, 3
 """Clips of tables 2 and 3, whose rows are many."""
+STRANGERS = 4
 SHOWN = 4
 """Clips whose videos are shown side by side."""
 
@@ -45,7 +46,7 @@ class Plan(BaseModel):
                 jobs.append(
                     ClipJob(
                         clip=clip,
-                        stranger=self._stranger(clip),
+                        strangers=self._strangers(clip),
                         rows=tuple(rows),
                         videos=frozenset(videos if table == 1 else ()),
                         export=self.export and table == 1,
@@ -57,12 +58,13 @@ class Plan(BaseModel):
         """Clips whose videos are shown."""
         return spread_over(self.clips, SHOWN)
 
-    def _stranger(self, clip: HeldClip) -> HeldClip | None:
-        """The clip whose sound is the wrong one: the next of its kind, else the next of all."""
+    def _strangers(self, clip: HeldClip) -> tuple[HeldClip, ...]:
+        """Clips whose sound is the wrong one: the next of its kind, else of all; a few, should one be useless."""
         for group in ([c for c in self.clips if c.kind == clip.kind], list(self.clips)):
             if len(group) > 1:
-                return group[(group.index(clip) + 1) % len(group)]
-        return None
+                at = group.index(clip)
+                return tuple((group[at + 1 :] + group[:at])[:STRANGERS])
+        return ()
 
 
 def spread_over(clips: Sequence[HeldClip], count: int) -> list[HeldClip]:

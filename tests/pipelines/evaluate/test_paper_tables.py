@@ -64,7 +64,9 @@ def test_a_plan_has_strangers_of_the_same_kind_and_few_clips_in_the_wide_tables(
     jobs = plan.jobs()
     first = [job for job in jobs if job.rows[0].table == 1]
     assert [job.clip.name for job in first] == ["c0", "c1", "c2", "c3", "c4"]
-    assert [job.stranger.name for job in first] == ["c1", "c2", "c0", "c4", "c3"]
+    assert [[clip.name for clip in job.strangers] for job in first] == [
+        ["c1", "c2"], ["c2", "c0"], ["c0", "c1"], ["c4"], ["c3"],
+    ]  # fmt: skip
     assert [any(row.name == "theirs" for row in job.rows) for job in first] == [
         False,
         True,
@@ -76,7 +78,7 @@ def test_a_plan_has_strangers_of_the_same_kind_and_few_clips_in_the_wide_tables(
     third = [job for job in jobs if job.rows[0].table == 3]
     assert [job.clip.name for job in third] == ["c0", "c1", "c3"]
     assert not any(job.videos for job in third)
-    assert Plan(clips=CLIPS[:1], tables=(1,), quick=True).jobs()[0].stranger is None
+    assert Plan(clips=CLIPS[:1], tables=(1,), quick=True).jobs()[0].strangers == ()
 
 
 def test_the_papers_row_without_controls_has_no_hint():
@@ -95,7 +97,7 @@ def job(tmp_path):
         Row(table=1, name=OURS, kind="ours"),
         Row(table=1, name="theirs", kind="folder", videos={"c0": str(video)}),
     )
-    return ClipJob(clip=CLIPS[0], stranger=CLIPS[1], rows=rows, videos=frozenset({OURS}))
+    return ClipJob(clip=CLIPS[0], strangers=CLIPS[1:2], rows=rows, videos=frozenset({OURS}))
 
 
 def test_what_is_finished_is_done_again_only_when_what_made_it_changes(job, tmp_path):
@@ -106,7 +108,7 @@ def test_what_is_finished_is_done_again_only_when_what_made_it_changes(job, tmp_
 
     assert changed(Finished(tmp_path, "other", "s")) == [OURS]
     assert changed(Finished(tmp_path, "bundle", "other")) == [TRUTH, OURS, "theirs"]
-    assert changed(Finished(tmp_path, "bundle", "s"), job.model_copy(update={"stranger": CLIPS[2]})) == [
+    assert changed(Finished(tmp_path, "bundle", "s"), job.model_copy(update={"strangers": CLIPS[2:3]})) == [
         TRUTH
     ]
     (tmp_path / "theirs.mp4").write_bytes(b"another")
