@@ -15,8 +15,9 @@ demo: $(VENV)/.render  ## render the bundled portrait and speech to ./out/
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest
 
-chaos: $(VENV)/.dev  ## twenty seeded kills of workers, drivers and nodes; writes docs/chaos.log
+chaos: $(VENV)/.dev  ## seeded kills under datasets and trainings; writes docs/chaos.log and docs/chaos-training.log
 	$(BIN)/python -m tests.crash.schedules --seeds 0:20 --log docs/chaos.log
+	$(BIN)/python -m tests.crash.training_schedules --seeds 0:12 --log docs/chaos-training.log
 
 clean:  ## remove the environment and everything made by these targets
 	rm -rf $(VENV) out .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

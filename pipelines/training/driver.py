@@ -47,8 +47,26 @@ class Launch:
     """Although another driver seems to train it."""
 
 
+@contextmanager
+def joined(launch: Launch, workers: WorkersConfig) -> Iterator[None]:
+    """Where a training is to run is there, and has room, for the duration of the block.
+
+    Raises:
+        Unavailable: no cluster answers. BadInput: not enough CPUs or GPUs here.
+    """
+    if launch.local:
+        _local_device(workers)
+        yield
+        return
+    from pipelines.run.cluster import connect
+
+    with connect(launch.address) as cluster:
+        _require_room(workers, cluster)
+        yield
+
+
 def drive(run: RunFolder, job: Job, launch: Launch, progress: TrainingProgress) -> ResultRecord:
-    """One attempt at a run, to its end.
+    """One attempt at a run, to its end; inside `joined`.
 
     Raises:
         Busy: another driver trains it. Cancelled: it was stopped after a checkpoint. Unavailable: the workers were
@@ -63,7 +81,7 @@ def drive(run: RunFolder, job: Job, launch: Launch, progress: TrainingProgress) 
                 device = _local_device(job.config.workers)
                 train_process(job, World(), device, on_progress=progress.show, should_stop=stopped.is_set)
             else:
-                _on_ray(run, job, launch, attempt, progress, stopped)
+                _on_ray(run, job, attempt, progress, stopped)
         result = read_result(run)
         if result is None:
             newest = Checkpoints(run.storage).newest()
@@ -94,33 +112,31 @@ def _tell_failure(run: RunFolder, job: Job, error: Exception) -> None:
 def _on_ray(
     run: RunFolder,
     job: Job,
-    launch: Launch,
     attempt: Attempt,
     progress: TrainingProgress,
     stopped: threading.Event,
 ) -> None:
     """Groups of workers until there is a result, a wish to stop, or an error."""
-    from pipelines.run.cluster import connect
+    lost, step = 0, -1
+    while True:
+        _one_group(job, progress, attempt)
+        fault = attempt.fault()
+        if fault is not None:
+            raise fault
+        if read_result(run) is not None or stopped.is_set() or attempt.asked_to_stop():
+            return
+        # A node was taken away: its workers wrote a checkpoint and ended. Others go on.
+        newest = Checkpoints(run.storage).newest()
+        lost = 0 if newest is not None and newest.record.step > step else lost + 1
+        step = newest.record.step if newest else -1
+        if lost > job.config.workers.failures:
+            raise Unavailable(
+                f"{run.uri}: nodes are taken away faster than the training gets anywhere",
+                fix=f"go on with ifmdm train resume {run.uri} when they stay longer, or lower fit.checkpoint_steps",
+            )
 
-    with connect(launch.address) as cluster:
-        _require_room(job.config.workers, cluster)
-        lost, step = 0, -1
-        while True:
-            _one_group(job, launch, progress, attempt)
-            fault = attempt.fault()
-            if fault is not None:
-                raise fault
-            if read_result(run) is not None or stopped.is_set() or attempt.asked_to_stop():
-                return
-            # A node was taken away: its workers wrote a checkpoint and ended. Others go on.
-            newest = Checkpoints(run.storage).newest()
-            lost = 0 if newest is not None and newest.record.step > step else lost + 1
-            step = newest.record.step if newest else -1
-            if lost > job.config.workers.failures:
-                raise Unavailable(f"{run.uri}: nodes are taken away faster than the training gets anywhere")
 
-
-def _one_group(job: Job, launch: Launch, progress: TrainingProgress, attempt: Attempt) -> None:
+def _one_group(job: Job, progress: TrainingProgress, attempt: Attempt) -> None:
     """Ray Train's trainer in a thread, so that this one can show progress and hear signals."""
     failure: list[BaseException] = []
 

@@ -7,6 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,7 @@ from ifmdm_core.storage import S3Config
 from pipelines.tracking.spool import Spool
 from pipelines.training.config import TrainingConfig, WorkersConfig
 from pipelines.training.data import open_dataset, survey
-from pipelines.training.driver import Launch, drive
+from pipelines.training.driver import Launch, drive, joined
 from pipelines.training.git_state import git_state
 from pipelines.training.process import Job
 from pipelines.training.progress import TrainingProgress
@@ -113,6 +114,24 @@ def preflight(stage: Stage, config: TrainingConfig, s3: S3Config | None = None) 
     return Preflight(stage, config, data, stage.check(config, data, s3), s3)
 
 
+def run_folder(ready: Preflight, name: str | None = None) -> RunFolder:
+    """Where the run will lie; its name is made up from stage and time unless given.
+
+    Raises:
+        Conflict: there is a run of that name. BadInput: the name is none.
+    """
+    made = f"{ready.stage.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    named = name or made
+    if not named.replace("-", "").replace("_", "").replace(".", "").isalnum() or named[0] == ".":
+        raise BadInput(f"run name {named!r} is no plain name", fix="use letters, digits, - _ and .")
+    run = RunFolder.at(f"{ready.config.runs}/{named}", ready.s3)
+    if run.exists():
+        raise Conflict(
+            f"there is a run {run.uri} already", fix="give another --name, or continue it: ifmdm train resume"
+        )
+    return run
+
+
 def begin(ready: Preflight, name: str | None = None) -> RunFolder:
     """Create the run: fit what must be fitted, write down what is asked for.
 
@@ -120,19 +139,12 @@ def begin(ready: Preflight, name: str | None = None) -> RunFolder:
         Conflict: there is a run of that name.
     """
     stage, config = ready.stage, ready.config
-    named = name or f"{stage.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-    if not named.replace("-", "").replace("_", "").replace(".", "").isalnum() or named[0] == ".":
-        raise BadInput(f"run name {named!r} is no plain name", fix="use letters, digits, - _ and .")
-    run = RunFolder.at(f"{config.runs}/{named}", ready.s3)
-    if run.exists():
-        raise Conflict(
-            f"there is a run {run.uri} already", fix="give another --name, or continue it: ifmdm train resume"
-        )
+    run = run_folder(ready, name)
     state, diff = git_state()
     with tempfile.TemporaryDirectory(prefix="ifmdm-start-") as folder:
         stage.prepare(Materials(config, ready.data, Path(folder), ready.s3))
         record = RunRecord(
-            name=named, train_id=uuid4().hex, stage=stage.name, created=utc_now(), config=config.dumped(),
+            name=run.name, train_id=uuid4().hex, stage=stage.name, created=utc_now(), config=config.dumped(),
             data=ready.data, git=state, versions=_versions(), start=run.put_start(Path(folder)),
             parents=ready.facts.parents,
         )  # fmt: skip
@@ -166,8 +178,10 @@ def train(
     """
     chosen = stage_named(stage) if isinstance(stage, str) else stage
     ready = preflight(chosen, read_config(chosen, config, overrides), s3)
-    run = begin(ready, name)
-    return _driven(run, chosen, ready.config, launch or Launch(), s3, quiet)
+    where = launch or Launch()
+    run_folder(ready, name)  # a bad name is told before a cluster starts
+    with joined(where, ready.config.workers):
+        return _driven(begin(ready, name), chosen, ready.config, where, s3, quiet)
 
 
 def resume(
@@ -200,7 +214,9 @@ def resume(
         changed = {**config.dumped(), "workers": validate(WorkersConfig, values, "--workers").model_dump()}
         config = validate(chosen.config, changed, "--workers")
     open_dataset(record.data, s3)
-    return _driven(folder, chosen, config, launch or Launch(), s3, quiet)
+    where = launch or Launch()
+    with nullcontext() if read_result(folder) else joined(where, config.workers):
+        return _driven(folder, chosen, config, where, s3, quiet)
 
 
 def _driven(

@@ -1,4 +1,4 @@
-"""One kill at a seeded step of a real training on Ray Train: a worker, the driver, or MLflow; and what must hold after it.
+"""One kill at a seeded step of a real training on Ray Train (a worker, the driver, MLflow), and what must hold after it.
 
 python -m tests.crash.training_schedules --seeds 0:12 --log docs/chaos-training.log
 """
@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.training.attempts import Attempt
 from pipelines.training.checkpoints import Checkpoints
@@ -55,7 +54,7 @@ class Schedule:
 class Room:
     """A dataset, a cluster, a real MLflow, and a training that nothing disturbed."""
 
-    def __init__(self, room: Path, cluster: RayNodes, mlflow: MlflowServer, bundle: Path, tiny: bool) -> None:
+    def __init__(self, room: Path, cluster: RayNodes, mlflow: MlflowServer, bundle: str) -> None:
         self.room, self.cluster, self.mlflow = room, cluster, mlflow
         videos, self.dataset = room / "videos", room / "set"
         videos.mkdir()
@@ -66,9 +65,7 @@ class Room:
             "data", "features", str(self.dataset), "--speech", str(bundle), "--motion", str(bundle), "--ray",
             cluster.address,
         )  # fmt: skip
-        model: dict[str, Any] = {"preset": "demo", "width": 96, "depth": 2}
-        if tiny:
-            model["speech_dim"] = 16
+        model = {"preset": "demo", "width": 96, "depth": 2}
         self.config = room / "motion.json"
         self.config.write_text(
             json.dumps(
@@ -161,12 +158,11 @@ def execute(schedule: Schedule, room: Room) -> dict[str, object]:
     killed = _kill(schedule, run, room)
     first = run.wait(TIMEOUT_S)
     resumed = 0
-    while first != 0 or resumed:
+    code = first
+    while code != 0:
         resumed += 1
         code = room.resume(name).wait(TIMEOUT_S)
-        if code == 0:
-            break
-        assert resumed < 3, f"seed {schedule.seed}: resuming ends with {code}: {room.said(name)}"
+        assert code == 0 or resumed < 3, f"seed {schedule.seed}: resuming ends with {code}: {room.said(name)}"
     assert room.result(name) == room.sha256, f"seed {schedule.seed}: other weights than undisturbed"
     assert room.in_mlflow(name) == room.losses, f"seed {schedule.seed}: another curve than undisturbed"
     return {
@@ -201,16 +197,14 @@ def _kill(schedule: Schedule, run: subprocess.Popen[bytes], room: Room) -> str:
     return f"worker {victim}"
 
 
-def run_all(
-    seeds: range, bundle: Path, *, tiny: bool = False, longest_s: float = 10.0
-) -> Iterator[dict[str, object]]:
+def run_all(seeds: range, bundle: str, *, longest_s: float = 10.0) -> Iterator[dict[str, object]]:
     """Reports of the seeds' schedules, on one cluster and one MLflow."""
     with tempfile.TemporaryDirectory(prefix="ifmdm-chaos-") as room, RayNodes(workers=2) as cluster:
         mlflow = MlflowServer(Path(room) / "mlflow")
         mlflow.start()
         try:
             cluster.wait(3)
-            base = Room(Path(room), cluster, mlflow, bundle, tiny)
+            base = Room(Path(room), cluster, mlflow, bundle)
             for seed in seeds:
                 yield execute(Schedule.draw(seed, longest_s), base)
         finally:

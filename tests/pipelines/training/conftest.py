@@ -89,8 +89,14 @@ def tiny_set(
     return root
 
 
+@pytest.fixture(scope="session")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """MLflow's database for all of these tests: making one takes longer than a training here."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
 @pytest.fixture
-def motion_config(tiny_set: Path, lip_bundle: Path, tmp_path: Path) -> dict[str, Any]:
+def motion_config(figures: str, tiny_set: Path, lip_bundle: Path, tmp_path: Path) -> dict[str, Any]:
     """Trains a tiny stage 2 for a few steps into `tmp_path / "runs"`."""
     return {
         "data": {"dataset": str(tiny_set), "batch": 8, "threads": 1, "validation_clips": 3},
@@ -100,5 +106,5 @@ def motion_config(tiny_set: Path, lip_bundle: Path, tmp_path: Path) -> dict[str,
         "controls": {"steps": 2},
         "fit": {"steps": 12, "checkpoint_steps": 4, "validate_steps": 6, "log_steps": 2},
         "runs": str(tmp_path / "runs"),
-        "tracking": {"system_metrics": False, "patience_s": 30},
+        "tracking": {"uri": figures, "system_metrics": False, "patience_s": 30},
     }

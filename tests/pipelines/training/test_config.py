@@ -53,8 +53,14 @@ def test_paths_are_made_absolute_and_buckets_stay(tmp_path: Path, monkeypatch: p
     assert config.data.dataset == str(tmp_path / "sets/a")
     assert config.runs == str(tmp_path / "runs")
     assert config.tracking.uri == f"sqlite:///{tmp_path}/runs/mlflow.db"
-    config = read_config(stage_named("motion"), values, ["runs=s3://bucket/runs/", "data.dataset=s3://bucket/set"])
-    assert (config.runs, config.data.dataset, config.tracking.uri) == ("s3://bucket/runs", "s3://bucket/set", None)
+    config = read_config(
+        stage_named("motion"), values, ["runs=s3://bucket/runs/", "data.dataset=s3://bucket/set"]
+    )
+    assert (config.runs, config.data.dataset, config.tracking.uri) == (
+        "s3://bucket/runs",
+        "s3://bucket/set",
+        None,
+    )
 
 
 @pytest.mark.parametrize(

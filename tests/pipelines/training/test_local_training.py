@@ -15,6 +15,7 @@ import pytest
 
 from ifmdm_core.bundle import load_bundle
 from ifmdm_core.errors import BadInput, Busy, Cancelled, Conflict, NotFound
+from ifmdm_core.storage import S3Config
 from ifmdm_core.training.loop import Diverged
 from ifmdm_core.weights import read_weights
 from pipelines.dataset.dataset import Dataset
@@ -26,9 +27,11 @@ from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.config import DataConfig
 from pipelines.training.data import open_reader
 from pipelines.training.driver import Launch
-from pipelines.training.launch import TrainingResult, resume, train
+from pipelines.training.launch import TrainingResult, preflight, read_config, resume, train
 from pipelines.training.listing import runs, sync
+from pipelines.training.plan import plan
 from pipelines.training.run import RunFolder
+from pipelines.training.stages import stage_named
 from tests.pipelines.training.conftest import add_features
 
 HERE = Launch(local=True)
@@ -216,3 +219,42 @@ def test_a_damaged_start_file_is_refused(motion_config: dict[str, Any]) -> None:
     file.write_bytes(b"other")
     with pytest.raises(Conflict, match=r"has sha256 \w{64}, the run was started with \w{64}"):
         resume(str(folder), launch=HERE, quiet=True)
+
+
+def test_a_run_lies_in_a_bucket_as_in_a_folder(
+    motion_config: dict[str, Any], s3_config: S3Config, tmp_path: Path
+) -> None:
+    config = {**motion_config, "runs": f"s3://renders/{tmp_path.name}"}
+    in_folder = run_motion(motion_config)
+    result = train("motion", config, name="one", launch=HERE, s3=s3_config, quiet=True)
+    assert result.record.sha256 == in_folder.record.sha256
+    run = RunFolder.at(result.run, s3_config)
+    assert steps_told(run) == list(range(1, 13))
+    run.storage.delete("result/result.json")
+    run.storage.delete(
+        "checkpoints/step-00000012/checkpoint.json"
+    )  # as if it had been lost before it was whole
+    assert [state.step for state in runs(config["runs"], s3=s3_config)] == [8]
+    again = resume(result.run, launch=HERE, s3=s3_config, quiet=True)
+    assert again.record.sha256 == result.record.sha256
+    assert sync(result.run, s3=s3_config).pending == 0
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(motion_config: dict[str, Any]) -> None:
+    stage = stage_named("motion")
+    made = plan(preflight(stage, read_config(stage, motion_config)))
+    assert not Path(motion_config["runs"]).exists()
+    assert made.epochs == 12 * 8 / 16
+    assert made.checkpoints == 3
+    assert made.step_s is not None
+    text = str(made)
+    assert "16 clips, 652 frames" in text
+    assert f"motion {made.parameters['motion']:,}" in text
+    result = run_motion(motion_config)
+    run = RunFolder.at(result.run)
+    newest = Checkpoints(run.storage).newest()
+    assert newest is not None
+    written = sum(newest.record.sizes.values())
+    assert (
+        made.checkpoint_bytes <= written <= 1.3 * made.checkpoint_bytes + 20_000
+    )  # headers of many small tensors
