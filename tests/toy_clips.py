@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from ifmdm_core.training.fit import FitSettings, Progress, fit
 from ifmdm_core.training.items import ClipFeatures
 from ifmdm_core.training.keeper import FolderKeeper
 from ifmdm_core.training.list_source import ListSource
+from ifmdm_core.training.loop import Diverged
 from ifmdm_core.training.motion_look import HeldOutClips
 from ifmdm_core.training.motion_statistics import MotionStatistics, fit_motion_statistics
 from ifmdm_core.training.motion_task import MotionTask, MotionTaskConfig, new_motion_generator
 from ifmdm_core.training.motion_windows import Augmentation
 from ifmdm_core.training.optimiser import OptimiserConfig
+from ifmdm_core.training.world import World
 
 SPEECH_DIM = 6
 
@@ -115,3 +118,11 @@ def train_toy_twice(folder: Path, steps: int, stop_at: int) -> None:
     """In `whole` to the end, in `part` until `stop_at`: two trainings for the price of starting processes once."""
     train_toy(folder / "whole", steps)
     train_toy(folder / "part", steps, stop_at)
+
+
+def expect_divergence(folder: Path) -> None:
+    """Trains on clips one of which is NaN; each process writes down what it was told."""
+    try:
+        train_toy(folder / "run", 20, spoilt=5)
+    except Diverged as error:
+        (folder / f"rank-{World.current().rank}.json").write_text(json.dumps(str(error)))

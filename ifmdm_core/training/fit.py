@@ -242,12 +242,14 @@ def _fetch(pending: _Pending, world: World, title: str) -> list[StepRecord]:
     total = world.sum(table).cpu()
     records = []
     for (step, when, _, clips), row, mine in zip(steps, total, own, strict=True):
-        if not torch.isfinite(row).all():
-            culprits = world.gather([] if torch.isfinite(mine).all() else list(clips))
-            listed = sorted({clip for part in culprits for clip in part})
-            name = names[int((~torch.isfinite(row)).nonzero()[0])]
+        bad = (~torch.isfinite(row)).nonzero()[:, 0].tolist()
+        if bad:
+            # The gradients' norm is the same everywhere; any other figure tells which process met the fault.
+            k = min(bad, key=lambda column: (names[column] == "grad_norm", column))
+            culprits = world.gather([] if torch.isfinite(mine[k]) else list(clips))
+            listed, name = sorted({clip for part in culprits for clip in part}), names[k]
             raise Diverged(
-                f"{title}: {name} is {float(row[names.index(name)])} at step {step}, on clips {', '.join(listed)}",
+                f"{title}: {name} is {float(row[k])} at step {step}, on clips {', '.join(listed)}",
                 fix="look at these clips (ifmdm data sample), or lower the learning rate; "
                 "the run resumes from its last checkpoint",
             )
