@@ -111,7 +111,7 @@ def relative_score(ours: ArrayLike, truth: ArrayLike, shuffled: ArrayLike) -> In
     1 is as good as the real video, 0 no better than somebody else's sound. Not a number where the scorer cannot tell
     those two apart on the clips: in the mean, or in over a fifth of the draws. The other draws make the interval.
     """
-    room = float(np.mean(truth) - np.mean(shuffled))
+    room = float(np.asarray(truth).mean() - np.asarray(shuffled).mean())
     lost = 0
 
     def ratio(c: Array, c_truth: Array, c_shuffled: Array) -> float:
