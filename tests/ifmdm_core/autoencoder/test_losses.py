@@ -15,9 +15,10 @@ from ifmdm_core.autoencoder.losses import (
     r1_penalty,
     region,
 )
-from ifmdm_core.autoencoder.perceptual import WIDTHS, PerceptualLoss
+from ifmdm_core.autoencoder.perceptual import PerceptualLoss
 from ifmdm_core.errors import BadInput
 from ifmdm_core.training.adversarial import Adversary, Judged
+from tests.random_vgg import write_random_vgg
 
 
 def test_differences_are_zero_for_equal_pictures_and_grow():
@@ -75,18 +76,7 @@ def test_the_discriminator_learns_to_tell_noise_from_a_gradient():
 
 @pytest.fixture(scope="module")
 def random_vgg(tmp_path_factory):
-    """VGG19-shaped random weights: shows that the code runs, says nothing of the measure."""
-    torch.manual_seed(0)
-    tensors, inputs, index = {}, 3, 0
-    for width in WIDTHS:
-        if width:
-            tensors[f"features.{index}.weight"] = torch.randn(width, inputs, 3, 3) * (2 / (9 * inputs)) ** 0.5
-            tensors[f"features.{index}.bias"] = torch.zeros(width)
-            inputs = width
-        index += 2 if width else 1
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
-    save_file(tensors, path)
-    return path
+    return write_random_vgg(tmp_path_factory.mktemp("vgg") / "vgg19.safetensors")
 
 
 def test_perceptual_distance_grows_with_difference(random_vgg):

@@ -23,6 +23,7 @@ from ifmdm_core.training.world import World
 from ifmdm_core.weights import encoder_digest, load_network, read_weights
 from tests.ifmdm_core.training.stage1 import SMALL, clip, faceless, pairs, run, share, small_task
 from tests.processes import together
+from tests.random_vgg import write_random_vgg
 
 STEPS = 4
 
@@ -201,6 +202,19 @@ def test_a_training_goes_on_from_exported_weights(tmp_path):
     again.distribute(World(), torch.device("cpu"))
     values = again.step(LoopState(), again.collate(share(pairs(2))))
     assert float(values["grad_norm"]) > 0
+
+
+def test_perceptual_weights_add_their_term_and_are_not_trained(tmp_path):
+    config = AutoencoderTaskConfig(perceptual=write_random_vgg(tmp_path / "vgg19.safetensors"))
+    task = AutoencoderTask(new_autoencoder(SMALL, seed=0), config)
+    task.distribute(World(), torch.device("cpu"))
+    values = task.step(LoopState(), task.collate(share(pairs(2))))
+    assert float(values["perceptual"]) > 0
+    terms = {k: v for k, v in values.items() if k not in ("loss", "grad_norm", "saturation", "faces")}
+    expected = config.losses.total(terms) + config.losses.perceptual * terms["perceptual"]
+    assert float(values["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert all(p.grad is None for p in task.objective.perceptual.parameters())
+    assert not any("perceptual" in name for name in task.modules["autoencoder"].state_dict())
 
 
 def test_half_precision_takes_the_same_step_within_its_rounding():
