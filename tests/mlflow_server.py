@@ -88,7 +88,7 @@ class MlflowServer:
 
     def _wait(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             try:
@@ -102,10 +102,10 @@ class MlflowServer:
 
 
 class LossyProxy:
-    """Passes requests on; of the next `lose` POSTs to a path with `only` in it the answer is lost, not the deed."""
+    """Passes requests on, but loses the answers of the next `lose` POSTs to `only` that have `within` in their body."""
 
     def __init__(self, server: MlflowServer) -> None:
-        self.lose, self.only = 0, ""
+        self.lose, self.only, self.within = 0, "", b""
         self.lost: list[str] = []
         self._lock = threading.Lock()
         proxy = self
@@ -120,7 +120,7 @@ class LossyProxy:
                 there.request(self.command, self.path, body, headers)
                 reply = there.getresponse()
                 data = reply.read()
-                if self.command == "POST" and proxy._loses(self.path):
+                if self.command == "POST" and proxy._loses(self.path, body):
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
@@ -139,9 +139,9 @@ class LossyProxy:
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def _loses(self, path: str) -> bool:
+    def _loses(self, path: str, body: bytes) -> bool:
         with self._lock:
-            if self.lose and self.only in path:
+            if self.lose and self.only in path and self.within in body:
                 self.lose -= 1
                 self.lost.append(path)
                 return True

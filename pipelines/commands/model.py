@@ -186,8 +186,8 @@ def show(model: ReferenceArgument, as_json: JsonOption = False, mlflow: MlflowOp
         print_json(version.model_dump())
         return
     print(f"{version.label}  {version.created}  {version.uri}")
-    if version.run_id:
-        print(f"MLflow run {version.run_id}")
+    for part, run in version.runs.items():
+        print(f"{part} trained in MLflow run {run}")
     print(f"\n{version.card}", end="")
 
 

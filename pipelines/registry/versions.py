@@ -18,7 +18,8 @@ from pipelines.tracking.mlflow_run import TRAIN_ID, open_client
 from pipelines.tracking.resolve import SHA256, URI, find_version
 
 ENCODER = "ifmdm.encoder"
-_LINEAGE, _FIGURE = "lineage.", "figure."
+_LINEAGE, _FIGURE, _RUN = "lineage.", "figure.", "ifmdm.run."
+PARTS = ("autoencoder", "motion", "speech")
 
 
 class Version(BaseModel):
@@ -32,7 +33,9 @@ class Version(BaseModel):
     uri: str = Field(description="where the bundle lies")
     sha256: str = Field(description="of its bundle.json")
     encoder: str = Field(description="digest of its motion encoder")
-    run_id: str = Field("", description="MLflow run of the training of its motion generator")
+    runs: dict[str, str] = Field(
+        default_factory=dict, description="MLflow run that trained each part, as far as this MLflow has it"
+    )
     created: str = Field(description="UTC")
     lineage: dict[str, str] = Field(default_factory=dict)
     figures: dict[str, str] = Field(default_factory=dict, description="of its newest evaluation")
@@ -126,16 +129,20 @@ class Registry:
     def _create(self, name: str, bundle: Bundle, uri: str) -> Version:
         lineage = {f"{_LINEAGE}{key}"[:250]: value for key, value in bundle.record.lineage.items() if value}
         # A server takes no source on a local disk; the tag always says where the bundle is.
+        runs = {part: run for part in PARTS if (run := self._run_of(bundle, part))}
         source = uri if uri.startswith("s3://") else f"ifmdm://sha256/{bundle.digest}"
         made = self.client.create_model_version(
-            name, source, self._run_of(bundle), description=card(bundle),
-            tags={**lineage, URI: uri, SHA256: bundle.digest, ENCODER: bundle.record.encoder},
+            name, source, runs.get("motion"), description=card(bundle),
+            tags={
+                **lineage, **{f"{_RUN}{part}": run for part, run in runs.items()},
+                URI: uri, SHA256: bundle.digest, ENCODER: bundle.record.encoder,
+            },
         )  # fmt: skip
         return self._version(made)
 
-    def _run_of(self, bundle: Bundle) -> str | None:
-        """The MLflow run that trained the motion generator, when this MLflow has it."""
-        train_id = bundle.record.lineage.get("motion_train_id")
+    def _run_of(self, bundle: Bundle, part: str) -> str | None:
+        """The MLflow run that trained a part, when this MLflow has it."""
+        train_id = bundle.record.lineage.get(f"{part}_train_id")
         if train_id is None:
             return None
         experiments = [e.experiment_id for e in self.client.search_experiments()]
@@ -152,7 +159,7 @@ class Registry:
             uri=tags.get(URI, ""),
             sha256=tags.get(SHA256, ""),
             encoder=tags.get(ENCODER, ""),
-            run_id=entry.run_id or "",
+            runs={k.removeprefix(_RUN): v for k, v in tags.items() if k.startswith(_RUN)},
             created=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC).isoformat(
                 timespec="seconds"
             ),

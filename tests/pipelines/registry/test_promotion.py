@@ -154,16 +154,19 @@ def test_a_new_encoder_says_which_motion_generators_it_leaves_behind(
     assert any("motion-of-old" in line for line in stale.lines())
 
 
-def test_a_version_leads_to_the_run_that_trained_it(
+def test_a_version_leads_to_the_runs_that_trained_it(
     model: Model, bundles: list[Bundle], tmp_path: Path
 ) -> None:
-    train_id = uuid4().hex
+    ids = {"motion": uuid4().hex, "autoencoder": uuid4().hex}
     client = open_client(model.mlflow)
-    run = client.create_run("0", tags={"ifmdm.train_id": train_id})
-    lineage = {"motion_train_id": train_id, "motion_manifest": "3"}
+    runs = {
+        part: client.create_run("0", tags={"ifmdm.train_id": name}).info.run_id for part, name in ids.items()
+    }
+    lineage = {f"{part}_train_id": name for part, name in ids.items()} | {"motion_manifest": "3"}
     bundle = renamed(bundles[0], tmp_path / "with", "with", lineage)
     version = model.register(bundle).version
-    assert version.run_id == run.info.run_id
+    assert version.runs == runs
+    assert client.get_model_version(model.name, "1").run_id == runs["motion"]
     assert version.lineage["motion_manifest"] == "3"
 
 

@@ -45,7 +45,7 @@ def train(
     steps: int,
     checkpoint_steps: int,
     step_s: float = 0.0,
-    patience_s: float = 60.0,
+    patience_s: float = 300.0,
     until: int | None = None,
 ) -> TrackingReport | None:
     """Go on from the last checkpoint to `steps`; `until` breaks off there without a word, as a kill does."""

@@ -161,17 +161,26 @@ def test_a_training_killed_between_two_steps_goes_on_in_its_run(
     assert_every_step_once(mlflow_server, train_id, 100)
 
 
-@pytest.mark.parametrize("path", ["runs/create", "runs/log-batch", "runs/set-tag", "runs/log-inputs"])
+@pytest.mark.parametrize(
+    ("path", "within", "times"),
+    [
+        ("runs/create", b"", 1),  # what was done is found, so there is no second
+        ("runs/log-batch", b"optimiser.lr", 2),
+        ("runs/log-batch", b"train/loss", 2),
+        ("runs/set-tag", b"ifmdm.described", 1),
+        ("runs/log-inputs", b"", 2),
+    ],
+)
 def test_an_answer_that_is_lost_doubles_nothing(
-    mlflow_server: MlflowServer, tmp_path: Path, path: str
+    mlflow_server: MlflowServer, tmp_path: Path, path: str, within: bytes, times: int
 ) -> None:
     train_id = uuid4().hex
     with LossyProxy(mlflow_server) as proxy:
-        proxy.lose, proxy.only = 2, path
+        proxy.lose, proxy.only, proxy.within = 2, path, within
         report = train(open_storage(tmp_path), quick(proxy.uri), train_id, 30, 10)
         assert report is not None
         assert report.complete, report
-        assert len(proxy.lost) == (1 if path == "runs/create" else 2)  # the run that was made is found
+        assert len(proxy.lost) == times
     assert_every_step_once(mlflow_server, train_id, 30)
 
 
