@@ -44,9 +44,7 @@ WorkersOption = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(
-        "--address", metavar="ADDRESS", help="'auto' or host:port of a Ray cluster; default: one here"
-    ),
+    typer.Option("--ray", metavar="ADDRESS", help="'auto' or host:port of a cluster; default: here"),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="of the run; default: stage and time")]
 ForceOption = Annotated[bool, typer.Option("--force", help="although another driver seems to train it")]
@@ -173,7 +171,7 @@ def _launch(local: bool, address: str | None, workers: str | None, force: bool =
     from pipelines.training.driver import Launch
 
     if local and (address or workers):
-        raise BadInput("--local trains in this one process", fix="leave out --address and --workers")
+        raise BadInput("--local trains in this one process", fix="leave out --ray and --workers")
     return Launch(address=address, local=local, force=force)
 
 

@@ -217,7 +217,7 @@ def _require_room(workers: WorkersConfig, cluster: Cluster) -> None:
     if short and cluster.local:
         raise BadInput(
             f"workers.count is {workers.count}, and this machine has {' and '.join(short)} that takes",
-            fix="lower workers.count, workers.cpus or workers.gpus, or give the --address of a larger cluster",
+            fix="lower workers.count, workers.cpus or workers.gpus, or give the --ray address of a larger cluster",
         )
 
 

@@ -1,4 +1,4 @@
-"""One kill at a seeded step of a real training on Ray Train (a worker, the driver, MLflow), and what must hold after it.
+"""One kill at a seeded step of a real training on Ray Train (worker, driver, MLflow), and what must hold after it.
 
 python -m tests.crash.training_schedules --seeds 0:12 --log docs/chaos-training.log
 """
@@ -109,7 +109,7 @@ class Room:
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         log = (self.room / f"{name}.log").open("ab")
         return subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "train", *arguments, "--address", self.cluster.address],
+            [sys.executable, "-m", "infra.cli", "train", *arguments, "--ray", self.cluster.address],
             env=self.cluster.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -199,11 +199,14 @@ def _kill(schedule: Schedule, run: subprocess.Popen[bytes], room: Room) -> str:
 
 def run_all(seeds: range, bundle: str, *, longest_s: float = 10.0) -> Iterator[dict[str, object]]:
     """Reports of the seeds' schedules, on one cluster and one MLflow."""
-    with tempfile.TemporaryDirectory(prefix="ifmdm-chaos-") as room, RayNodes(workers=2) as cluster:
+    with (
+        tempfile.TemporaryDirectory(prefix="ifmdm-chaos-") as room,
+        RayNodes(workers=0, head_cpus=WORKERS) as cluster,
+    ):
         mlflow = MlflowServer(Path(room) / "mlflow")
         mlflow.start()
         try:
-            cluster.wait(3)
+            cluster.wait(1)
             base = Room(Path(room), cluster, mlflow, bundle)
             for seed in seeds:
                 yield execute(Schedule.draw(seed, longest_s), base)

@@ -71,7 +71,7 @@ def test_dry_run(ifmdm: Command, config: str) -> None:
         (["--set", "data.dataset=/nowhere"], 3, "data.dataset: /nowhere is no dataset"),
         (["--local", "--workers", "2"], 2, "--local trains in this one process"),
         (["--workers", "many"], 2, "--workers 'many' is no number"),
-        (["--address", "127.0.0.1:1"], 75, "no Ray cluster at '127.0.0.1:1'"),
+        (["--ray", "127.0.0.1:1"], 75, "no Ray cluster at '127.0.0.1:1'"),
         (["--name", "a/b"], 2, "run name 'a/b' is no plain name"),
     ],
 )
