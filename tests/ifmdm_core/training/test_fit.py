@@ -116,6 +116,9 @@ def test_what_is_looked_at_are_averaged_weights_and_training_goes_on_with_its_ow
     _, plain, _ = run(tmp_path / "a")
     keeper, looked, _ = run(tmp_path / "b", validate_steps=4)
     assert torch.equal(plain.net.weight, looked.net.weight)
+    assert len({Slope().net.weight.item(), *(weight for _, weight in looked.looks)}) == 4, (
+        "the average stands still"
+    )
     saved = keeper.load()
     assert saved is not None
     averaged_weights(looked, saved)
