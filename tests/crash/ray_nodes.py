@@ -41,9 +41,13 @@ class RayNodes:
             f"--ray-client-server-port={_free_port()}",
             f"--include-dashboard={str(self._dashboard).lower()}", f"--dashboard-port={_free_port()}",
         ]  # fmt: skip
-        self._start(head)
-        for _ in range(self._workers):
-            self.add()
+        try:
+            self._start(head)
+            for _ in range(self._workers):
+                self.add()
+        except BaseException:
+            self.__exit__()  # a `with` block that is not entered is not left either
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""A worker, a driver and MLflow killed under a real training at steps that the commit decides; `make chaos` runs more."""
+"""A worker, a driver and MLflow are killed under a real training, at steps that the commit decides."""
 
 from __future__ import annotations
 
