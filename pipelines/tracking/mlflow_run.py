@@ -27,6 +27,8 @@ SENT = "ifmdm.spool"
 """Tag: the number of the last spool file that the run has whole."""
 _DESCRIBED = "ifmdm.described"
 _VALUE, _TAG, _DIGEST, _BATCH = 6000, 8000, 36, 100
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow 3 shows an experiment's traces, not its runs."""
 _NAME = re.compile(r"[^\w\-./: ]")
 _ENVIRONMENT = {
     # Our own retries know what is idempotent; a request must not hold the sender for minutes.
@@ -115,7 +117,8 @@ def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
     found = client.get_experiment_by_name(settings.experiment)
     if found is None:
         try:
-            return str(client.create_experiment(settings.experiment, artifact_root(settings.uri)))
+            root = artifact_root(settings.uri)
+            return str(client.create_experiment(settings.experiment, root, tags=_KIND))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
