@@ -73,11 +73,11 @@ def test_a_video_of_the_exported_portrait_is_framed_as_that(real, tmp_path):
     assert np.abs(found.astype(int) - clip.crops).mean() < 4
 
 
-def test_any_other_framing_is_cut_around_the_face(real, tmp_path):
+@pytest.mark.parametrize("border", [(60, 20, 150, 10), (150, 50, 60, 140)], ids=["wide", "square"])
+def test_any_other_framing_is_cut_around_the_face(real, tmp_path, border):
     path, clip, size, meshes, landmarks = real
     wide = [
-        cv2.copyMakeBorder(frame, 60, 20, 150, 10, cv2.BORDER_CONSTANT)
-        for frame in read_frames(path, 25, 0, 1.2)
+        cv2.copyMakeBorder(frame, *border, cv2.BORDER_CONSTANT) for frame in read_frames(path, 25, 0, 1.2)
     ]
     with VideoWriter(tmp_path / "w.mp4", (wide[0].shape[1], wide[0].shape[0]), 25) as writer:
         writer.write(np.stack(wide))
