@@ -1,1 +1,1 @@
-"""Motion datasets at scale: what they are on disk, how they are made on Ray, and the commands around them."""
+"""Datasets, trainings, evaluations and the registry, on Ray; `pipelines.api` has one function per command."""
