@@ -104,7 +104,7 @@ def test_a_sample_is_the_same_in_any_share() -> None:
 
 
 def test_crops_hold_lips_or_synthetic_speech_and_say_where() -> None:
-    task = speech_task(frames=30, speed=0.0)
+    task = speech_task(frames=40, speed=0.0)
     deviation = toy_statistics().tensors["deviation"].numpy()
     kinds = []
     for step in range(6):
@@ -115,7 +115,7 @@ def test_crops_hold_lips_or_synthetic_speech_and_say_where() -> None:
             kinds.append(bool(synthetic.any()))
             assert spoken.any() != synthetic.any()
             if spoken.any():
-                assert int(spoken.sum()) == min(30, len(clip.lips))
+                assert int(spoken.sum()) == min(40, len(clip.lips))
                 opening = batch.lips[row][spoken][:, 0].numpy() * deviation[0]
                 starts = [
                     k
