@@ -106,6 +106,14 @@ class Storage(Protocol):
         """Where `key` lies as a local file, which may be absent; None for a store that is not on this disk."""
         ...
 
+    def arrow_file(self, key: str) -> Any:
+        """`key` as a seekable pyarrow file, to read parts of it without the rest: mapped, or read in ranges.
+
+        Raises:
+            NotFound: nothing at `key`.
+        """
+        ...
+
     def info(self, key: str) -> Item | None:
         """Size, time and ETag of `key` without its bytes; None when absent."""
         ...
@@ -173,6 +181,14 @@ class FolderStorage:
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
+
+    def arrow_file(self, key: str) -> Any:
+        import pyarrow as pa
+
+        try:
+            return pa.memory_map(str(self._path(key)))
+        except FileNotFoundError:
+            raise NotFound(f"{key} does not exist in {self._folder}") from None
 
     def info(self, key: str) -> Item | None:
         with disk_errors(key):
@@ -315,11 +331,6 @@ class S3Storage:
             self._client.delete_object(Bucket=self.root.bucket, Key=self._key(key))
 
     def arrow_file(self, key: str) -> Any:
-        """`key` as a seekable pyarrow file, to read parts of it without the rest.
-
-        Raises:
-            NotFound: nothing at `key`.
-        """
         name = self._named(key)
         if time.monotonic() - self._arrow_since > _ARROW_S:
             self._arrow, self._arrow_since = arrow_filesystem(self._config), time.monotonic()

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unavailable, nearest
-from ifmdm_core.storage import S3Storage, Storage
+from ifmdm_core.storage import Storage
 from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.manifest import ShardEntry
 from pipelines.dataset.schema import CLIPS, check_schema
@@ -74,14 +74,9 @@ def read_batches(
 @contextmanager
 def _opened(storage: Storage, entry: ShardEntry, name: str) -> Iterator[Any]:
     """A shard as a pyarrow file: mapped from disk, or read in ranges from a bucket."""
-    if isinstance(storage, S3Storage):
+    try:
         file = storage.arrow_file(entry.key)
-    else:
-        try:
-            file = pa.memory_map(str(storage.local_path(entry.key)))
-        except FileNotFoundError:
-            raise NotFound(
-                f"{name} is listed but not there", fix="ifmdm data verify names all such"
-            ) from None
+    except NotFound:
+        raise NotFound(f"{name} is listed but not there", fix="ifmdm data verify names all such") from None
     with file:
         yield file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ifmdm_core.storage import Item, S3Config, Storage, open_storage
 from pipelines.retry import with_retries
@@ -43,6 +43,9 @@ class PatientStorage:
 
     def local_path(self, key: str) -> Path | None:
         return self._storage.local_path(key)
+
+    def arrow_file(self, key: str) -> Any:
+        return self._patiently(lambda: self._storage.arrow_file(key), f"opening {key}")
 
     def info(self, key: str) -> Item | None:
         return self._patiently(lambda: self._storage.info(key), f"looking at {key}")

@@ -13,9 +13,10 @@ from pipelines.dataset.columns import LIGHT, read_batches, read_columns
 from pipelines.dataset.dataset import Dataset
 from pipelines.dataset.reader import MotionReader
 from pipelines.inspect.verify import verify
+from pipelines.run.patient_storage import PatientStorage
 
 
-@pytest.fixture(scope="module", params=["folder", "bucket"])
+@pytest.fixture(scope="module", params=["folder", "bucket", "patient bucket"])
 def dataset(
     request: pytest.FixtureRequest,
     make_dataset: Callable[..., Dataset],
@@ -24,7 +25,10 @@ def dataset(
     if request.param == "folder":
         return make_dataset(tmp_path_factory.mktemp("columns") / "set")
     config: S3Config = request.getfixturevalue("s3_config")
-    return make_dataset("s3://renders/columns", config)
+    made = make_dataset("s3://renders/columns", config)
+    if request.param == "bucket":
+        return made
+    return Dataset(PatientStorage.open("s3://renders/columns", config), made.manifest)
 
 
 def test_columns_are_those_of_the_rows_in_the_order_asked_for(dataset: Dataset) -> None:
