@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -37,7 +38,11 @@ class World:
         from torch.nn.parallel import DistributedDataParallel
 
         ids = [device] if device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        # Torch 2.13 has given this setting another name and warns of the old one.
+        names = signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+        options: dict[str, Any] = {"device_ids": ids, buffers: False}
+        return DistributedDataParallel(module, **options)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over processes of a tensor of one shape; a new tensor, the same bits everywhere."""
