@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ifmdm_core.errors import BadInput, NotFound
+from ifmdm_core.errors import BadInput
 from ifmdm_core.motion.config import MOTION_DIM, MotionConfig
 from ifmdm_core.motion.transformer import MotionGenerator
 from ifmdm_core.training.silence import completion
+from ifmdm_core.training.statistics_file import load_statistics, save_statistics
 
 BUFFERS = (
     "offset_mean", "offset_std", "hint_mean", "hint_std", "speech_mean", "speech_std", "sigma", "lip_map",
@@ -80,21 +79,12 @@ class MotionStatistics:
 
     def save(self, path: str | Path) -> None:
         """One safetensors file."""
-        save_file({name: value.contiguous().clone() for name, value in self.tensors.items()}, Path(path))
+        save_statistics(path, self.tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> MotionStatistics:
         """What `save` wrote. Raises NotFound, or BadInput when it is no such file."""
-        if not Path(path).is_file():
-            raise NotFound(f"no statistics at {path}", fix="fit them on the dataset")
-        try:
-            tensors = load_file(Path(path))
-        except SafetensorError as error:
-            raise BadInput(f"{path} is no safetensors file: {error}") from None
-        missing = sorted({*BUFFERS, "scales", "completion"} - set(tensors))
-        if missing:
-            raise BadInput(f"{path} lacks {', '.join(missing)}", fix="fit the statistics again")
-        return cls(tensors)
+        return cls(load_statistics(path, (*BUFFERS, "scales", "completion")))
 
 
 class StatisticsFitter:

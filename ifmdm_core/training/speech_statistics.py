@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ifmdm_core.errors import BadInput, NotFound
+from ifmdm_core.errors import BadInput
 from ifmdm_core.training.items import SAMPLES_PER_FRAME, SpokenClip
 from ifmdm_core.training.speech_babble import babble
 from ifmdm_core.training.speech_clusters import cluster_mels
+from ifmdm_core.training.statistics_file import load_statistics, save_statistics
 
 NAMES = ("deviation", "speeds", "centres", "babble", "mouths")
 RECORDING_FRAMES = 98
@@ -57,17 +56,9 @@ class SpeechStatistics:
 
     def save(self, path: str | Path) -> None:
         """One safetensors file."""
-        save_file({name: value.contiguous().clone() for name, value in self.tensors.items()}, Path(path))
+        save_statistics(path, self.tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> SpeechStatistics:
         """What `save` wrote. Raises NotFound, or BadInput when it is no such file."""
-        if not Path(path).is_file():
-            raise NotFound(f"no statistics at {path}", fix="fit them on the dataset")
-        try:
-            tensors = load_file(Path(path))
-        except SafetensorError as error:
-            raise BadInput(f"{path} is no safetensors file: {error}") from None
-        if set(tensors) != set(NAMES):
-            raise BadInput(f"{path} holds {sorted(tensors)}", fix=f"it must hold {', '.join(NAMES)}")
-        return cls(tensors)
+        return cls(load_statistics(path, NAMES))

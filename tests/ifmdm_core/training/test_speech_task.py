@@ -16,6 +16,7 @@ from ifmdm_core.training.loop import sample_rng
 from ifmdm_core.training.speech_crops import SpeechBatch
 from ifmdm_core.training.speech_statistics import SpeechStatistics
 from ifmdm_core.training.speech_task import SpeechTask, new_speech_model, speech_model_from
+from ifmdm_core.training.statistics_file import save_statistics
 from ifmdm_core.training.task import Share
 from tests.processes import together
 from tests.toy_speech import (
@@ -187,6 +188,9 @@ def test_statistics_come_back_from_disk_and_unfit_clips_are_refused(tmp_path: Pa
     assert all(torch.equal(back.tensors[k], v) for k, v in toy_statistics().tensors.items())
     with pytest.raises(NotFound, match="no statistics"):
         SpeechStatistics.load(tmp_path / "none")
+    save_statistics(path, {name: v for name, v in back.tensors.items() if name not in ("babble", "speeds")})
+    with pytest.raises(BadInput, match="lacks babble, speeds"):
+        SpeechStatistics.load(path)
     with pytest.raises(BadInput, match="no clips"):
         SpeechStatistics.fit([])
     task = SpeechTask(new_speech_model(SMALL, 0), back)
