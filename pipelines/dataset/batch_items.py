@@ -22,7 +22,7 @@ from pipelines.dataset.order import Position
 from pipelines.dataset.pairs import read_pair
 from pipelines.dataset.reader import MotionReader
 from pipelines.dataset.selection import COLUMNS
-from pipelines.dataset.shard_file import check_alignment, feature_values, open_shard
+from pipelines.dataset.shard_file import feature_values
 from pipelines.dataset.windows import WindowAt, cut_windows
 
 LONGEST = 512
@@ -105,9 +105,7 @@ class Pairs:
         """Every dataset has pictures."""
 
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[ItemAt]:
-        table = stack.enter_context(
-            open_shard(reader.dataset.storage, reader.shards[shard], "clips", reader.scratch, reader.opened)
-        )
+        table = reader.clips_of(stack, shard)
         videos = table["video"]
         for k, row in reader.rows(table.select(COLUMNS)):
             if row["num_frames"] >= 2:
@@ -166,13 +164,8 @@ class Spoken:
 
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[ItemAt]:
         motion = reader.features("motion")
-        clips = reader.shards[shard]
-        storage, scratch, opened = reader.dataset.storage, reader.scratch, reader.opened
-        table = stack.enter_context(open_shard(storage, clips, "clips", scratch, opened))
-        entry = motion.shards[shard]
-        moves = stack.enter_context(open_shard(storage, entry, "motion", scratch, opened))
-        check_alignment(moves, table, clips.inputs, entry.key)
-        sounds, vectors = table["audio"], moves["motion"]
+        table = reader.clips_of(stack, shard)
+        sounds, vectors = table["audio"], reader.column_of(stack, shard, motion, table)
         for k, row in reader.rows(table.select(COLUMNS)):
             if not (sounds[k].is_valid and vectors[k].is_valid):
                 continue

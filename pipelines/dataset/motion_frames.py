@@ -16,7 +16,7 @@ from pipelines.dataset.batch_items import ItemAt
 from pipelines.dataset.pairs import read_frames
 from pipelines.dataset.reader import MotionReader
 from pipelines.dataset.selection import COLUMNS
-from pipelines.dataset.shard_file import check_alignment, feature_values, open_shard
+from pipelines.dataset.shard_file import feature_values
 
 MotionAndFrames = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -33,14 +33,11 @@ class MotionFrames:
 
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[ItemAt]:
         motion = reader.features("motion")
-        clips, entry = reader.shards[shard], motion.shards[shard]
-        storage, scratch, opened = reader.dataset.storage, reader.scratch, reader.opened
-        table = stack.enter_context(open_shard(storage, clips, "clips", scratch, opened))
-        moves = stack.enter_context(open_shard(storage, entry, "motion", scratch, opened))
-        check_alignment(moves, table, clips.inputs, entry.key)
+        table = reader.clips_of(stack, shard)
+        vectors = reader.column_of(stack, shard, motion, table)
         for k, row in reader.rows(table.select(COLUMNS)):
-            if moves["motion"][k].is_valid:
-                yield _MotionFramesAt(row, table["video"], moves["motion"], k, motion.dim, self)
+            if vectors[k].is_valid:
+                yield _MotionFramesAt(row, table["video"], vectors, k, motion.dim, self)
 
 
 @dataclass(frozen=True, eq=False)

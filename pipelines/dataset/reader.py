@@ -135,10 +135,7 @@ class MotionReader:
             with ExitStack() as stack:
                 clips = []
                 for shard in shards:
-                    entry = self.shards[shard]
-                    table = stack.enter_context(
-                        open_shard(self.dataset.storage, entry, "clips", self.scratch, self.opened)
-                    )
+                    table = self.clips_of(stack, shard)
                     clips += [(table, k, row) for k, row in self.rows(table.select(COLUMNS))]
                 yield clips
 
@@ -163,14 +160,7 @@ class MotionReader:
         """The windows of a shard that count, not read yet; `stack` keeps its files open."""
         self.opened["clips"] += 1
         rows = read_columns(self.dataset, shard, COLUMNS, self.generation)
-        columns = []
-        for features in (motion, speech):
-            entry = features.shards[shard]
-            table = stack.enter_context(
-                open_shard(self.dataset.storage, entry, features.kind, self.scratch, self.opened)
-            )
-            check_alignment(table, rows, self.shards[shard].inputs, entry.key)
-            columns.append(table.column(features.kind))
+        columns = [self.column_of(stack, shard, features, rows) for features in (motion, speech)]
         for k, row in self.rows(rows):
             offset = self.selection.offset_of(row["source"]) if self.selection else None
             shift = round((offset or 0.0) * self.fps)
@@ -178,6 +168,27 @@ class MotionReader:
                 continue
             for first, last in cut_windows(row["num_frames"], shift, length, stride):
                 yield WindowAt(columns[0], columns[1], k, row, first, last, shift, motion.dim, speech.dim)
+
+    def clips_of(self, stack: ExitStack, shard: str) -> pa.Table:
+        """A shard's clips, all columns; `stack` keeps its file open."""
+        return stack.enter_context(
+            open_shard(self.dataset.storage, self.shards[shard], "clips", self.scratch, self.opened)
+        )
+
+    def column_of(
+        self, stack: ExitStack, shard: str, features: FeatureSet, clips: pa.Table
+    ) -> pa.ChunkedArray:
+        """A shard's features, a row for each of its clips; `stack` keeps their file open.
+
+        Raises:
+            Conflict: they are of other clips.
+        """
+        entry = features.shards[shard]
+        table = stack.enter_context(
+            open_shard(self.dataset.storage, entry, features.kind, self.scratch, self.opened)
+        )
+        check_alignment(table, clips, self.shards[shard].inputs, entry.key)
+        return table.column(features.kind)
 
     def rows(self, table: pa.Table) -> Iterator[tuple[int, dict[str, Any]]]:
         """Rows that count, with their number."""

@@ -18,7 +18,6 @@ from pipelines.dataset.order import Position
 from pipelines.dataset.pairs import read_frames
 from pipelines.dataset.reader import MotionReader
 from pipelines.dataset.selection import COLUMNS
-from pipelines.dataset.shard_file import open_shard
 from pipelines.dataset.windows import WindowAt
 
 
@@ -35,9 +34,7 @@ class Shown:
         reader.features("motion")
 
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[_ShownAt]:
-        table = stack.enter_context(
-            open_shard(reader.dataset.storage, reader.shards[shard], "clips", reader.scratch, reader.opened)
-        )
+        table = reader.clips_of(stack, shard)
         speech, motion = reader.features("speech"), reader.features("motion")
         for at in reader.windows_of(stack, shard, speech, motion, self.longest, self.longest):
             if at.last - at.first >= self.shortest:
@@ -89,9 +86,7 @@ class Driving:
         """Every dataset has pictures."""
 
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[_DrivingAt]:
-        table = stack.enter_context(
-            open_shard(reader.dataset.storage, reader.shards[shard], "clips", reader.scratch, reader.opened)
-        )
+        table = reader.clips_of(stack, shard)
         for k, row in reader.rows(table.select(COLUMNS)):
             yield _DrivingAt(row, table["video"], k, min(self.longest, row["num_frames"]), self.size)
 
