@@ -70,12 +70,16 @@ def _train(
     chosen = [*(overrides or ()), *([f"workers.count={_count_text(workers)}"] if workers else ())]
     if dry_run:
         from pipelines.training.plan import plan
+        from pipelines.training.progress import TrainingProgress
 
         found = stage_named(stage)
-        made = plan(preflight(found, read_config(found, config, chosen), s3))
+        values = read_config(found, config, chosen)
+        with TrainingProgress(f"{stage} --dry-run", quiet or json) as progress:
+            made = plan(preflight(found, values, s3), progress.say)
         print_json(made.as_json()) if json else print(made)
         return
-    _say(train(stage, config, overrides=chosen, name=name, launch=launch, s3=s3, quiet=quiet), json)
+    result = train(stage, config, overrides=chosen, name=name, launch=launch, s3=s3, quiet=quiet or json)
+    _say(result, json)
 
 
 def _stage_command(stage: str, about: str) -> None:
@@ -124,7 +128,8 @@ def resume(
 
     launch = _launch(local, address, workers, force)
     count = _count(workers) if workers else None
-    _say(go_on(run, workers=count, launch=launch, s3=s3_config(endpoint, profile, role), quiet=quiet), json)
+    s3 = s3_config(endpoint, profile, role)
+    _say(go_on(run, workers=count, launch=launch, s3=s3, quiet=quiet or json), json)
 
 
 @app.command()

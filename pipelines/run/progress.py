@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -12,8 +11,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, TextIO
 
-INTERVAL_S = 60.0
-"""Between two lines of a log, and between two lines about the same cause of retries."""
+from pipelines.run.display import INTERVAL_S, Display, duration
+
 RATE_S = 60.0
 """The frame rate shown is that of so many last seconds."""
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -46,32 +45,17 @@ class Progress:
         self.sources = self.total_shards = self.running = 0
         self.failures: dict[str, str] = {}
         self.causes: Counter[str] = Counter()
-        self._out = out or sys.stderr
-        self._quiet = quiet
-        self._live = not quiet and (self._out.isatty() if live is None else live)
-        self._clock, self._now = clock, now
+        self._display = Display(stage, quiet, out=out, live=live, now=now)
+        self._clock = clock
         self._began = self._spoke = self._cutting = clock()
         self._seconds = [0.0, 0.0]  # of video: done, in all
         self._samples: deque[tuple[float, int]] = deque([(self._began, 0)])
         self._told: dict[str, float] = {}
-        self._bar: Any = None
         self._lock = threading.RLock()
         self._over = threading.Event()
 
     def __enter__(self) -> Progress:
-        if self._live:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[said]}"),
-            )
-            self._bar = Bar(*columns, console=Console(file=self._out), transient=True)
-            self._bar.add_task(self.stage, total=None, said="")
-            self._bar.start()
+        self._display.open("")
         threading.Thread(target=self._keep_ticking, daemon=True).start()
         return self
 
@@ -80,12 +64,10 @@ class Progress:
     ) -> None:
         self._over.set()
         with self._lock:
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
+            self._display.close()
             self.running = 0
             if kind is None or any(self.done.values()):
-                self._write(self.line())
+                self._display.write(self._said())
 
     def start(self, sources: int) -> None:
         """SOURCE has been listed."""
@@ -130,10 +112,10 @@ class Progress:
         """A shard is given up in this run."""
         with self._lock:
             self.failures[name] = why
-            self._write(f"{self._now():%H:%M:%S} {self.stage} {name} is not made: {why}")
+            self._display.write(f"{name} is not made: {why}")
 
     def retry(self, name: str, cause: str) -> None:
-        """Show why `name` is tried again: a line a minute at most for causes that differ only in names."""
+        """Show why `name` is tried again: a line each `INTERVAL_S` at most for causes that differ only in names."""
         kind = _QUOTED.sub("...", cause)
         with self._lock:
             self.causes[kind] += 1
@@ -141,23 +123,21 @@ class Progress:
             if at - self._told.get(kind, at - INTERVAL_S) >= INTERVAL_S:
                 self._told[kind] = at
                 again = f" ({times} times so far)" if times > 1 else ""
-                self._write(f"{self._now():%H:%M:%S} {self.stage} {name} is tried again: {cause}{again}")
+                self._display.write(f"{name} is tried again: {cause}{again}")
 
     def tick(self) -> None:
         """Redraw the bar, or write the line that is due."""
         with self._lock:
-            if self._bar is not None:
-                total = self._seconds[1] or None
-                self._bar.update(
-                    self._bar.task_ids[0], total=total, completed=self._seconds[0], said=self._said()
-                )
-            elif self._clock() - self._spoke >= INTERVAL_S:
+            done, total = self._seconds
+            if self._display.draw(self._said(), done, total or None):
+                return
+            if self._clock() - self._spoke >= INTERVAL_S:
                 self._spoke = self._clock()
-                self._write(self.line())
+                self._display.write(self._said())
 
     def line(self) -> str:
         """`12:00:31 clips 12/32 shards, 1,034 videos, 950 clips, 41,200 frames, 310 frames/s, ...`"""
-        return f"{self._now():%H:%M:%S} {self.stage} {self._said()}"
+        return self._display.line(self._said())
 
     def rate(self) -> float:
         """Frames per second over the last minute, or since the first shard began if that is less."""
@@ -193,21 +173,9 @@ class Progress:
         parts.append(f"{max(0, waiting):,} queued")
         eta = self.eta_s()
         if eta:
-            parts.append(f"ETA {_duration(eta)}")
+            parts.append(f"ETA {duration(eta)}")
         return ", ".join(parts)
 
     def _keep_ticking(self) -> None:
         while not self._over.wait(1.0):
             self.tick()
-
-    def _write(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        elif not self._quiet:
-            print(text, file=self._out, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -48,8 +48,11 @@ class Launch:
 
 
 @contextmanager
-def joined(launch: Launch, workers: WorkersConfig) -> Iterator[None]:
+def joined(launch: Launch, workers: WorkersConfig, say: Callable[[str], None]) -> Iterator[None]:
     """Where a training is to run is there, and has room, for the duration of the block.
+
+    Args:
+        say: told what is about to take a while.
 
     Raises:
         Unavailable: no cluster answers. BadInput: not enough CPUs or GPUs here.
@@ -60,6 +63,7 @@ def joined(launch: Launch, workers: WorkersConfig) -> Iterator[None]:
         return
     from pipelines.run.cluster import connect
 
+    say(f"joining Ray at {launch.address}" if launch.address else "starting Ray on this machine")
     with connect(launch.address) as cluster:
         _require_room(workers, cluster)
         yield
@@ -79,6 +83,7 @@ def drive(run: RunFolder, job: Job, launch: Launch, progress: TrainingProgress) 
         with Repeating(attempt.renew, LEASE_S), _stopping(attempt) as stopped:
             if launch.local:
                 device = _local_device(job.config.workers)
+                progress.say("starting to train in this process")
                 train_process(job, World(), device, on_progress=progress.show, should_stop=stopped.is_set)
             else:
                 _on_ray(run, job, attempt, progress, stopped)
@@ -139,6 +144,9 @@ def _on_ray(
 def _one_group(job: Job, progress: TrainingProgress, attempt: Attempt) -> None:
     """Ray Train's trainer in a thread, so that this one can show progress and hear signals."""
     failure: list[BaseException] = []
+    workers = job.config.workers
+    count = f"{workers.least}" if workers.least == workers.most else f"{workers.least} to {workers.most}"
+    progress.say(f"starting {count} worker{'s' if workers.most > 1 else ''}")
 
     def fit() -> None:
         try:

@@ -6,7 +6,7 @@ import platform
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +26,7 @@ from pipelines.training.process import Job
 from pipelines.training.progress import TrainingProgress
 from pipelines.training.result import ResultRecord, read_result
 from pipelines.training.run import DataRecord, RunFolder, RunRecord, utc_now
-from pipelines.training.stage import Facts, Materials, Stage
+from pipelines.training.stage import Facts, Materials, Stage, say_nothing
 from pipelines.training.stages import stage_named
 from pipelines.training.tracked import tracked_run
 
@@ -132,8 +132,11 @@ def run_folder(ready: Preflight, name: str | None = None) -> RunFolder:
     return run
 
 
-def begin(ready: Preflight, name: str | None = None) -> RunFolder:
+def begin(ready: Preflight, name: str | None = None, say: Callable[[str], None] = say_nothing) -> RunFolder:
     """Create the run: fit what must be fitted, write down what is asked for.
+
+    Args:
+        say: told what is about to take a while.
 
     Raises:
         Conflict: there is a run of that name.
@@ -142,7 +145,7 @@ def begin(ready: Preflight, name: str | None = None) -> RunFolder:
     run = run_folder(ready, name)
     state, diff = git_state()
     with tempfile.TemporaryDirectory(prefix="ifmdm-start-") as folder:
-        stage.prepare(Materials(config, ready.data, Path(folder), ready.s3))
+        stage.prepare(Materials(config, ready.data, Path(folder), ready.s3, say))
         record = RunRecord(
             name=run.name, train_id=uuid4().hex, stage=stage.name, created=utc_now(), config=config.dumped(),
             data=ready.data, git=state, versions=_versions(), start=run.put_start(Path(folder)),
@@ -177,11 +180,14 @@ def train(
         What `read_config`, `preflight` and `drive` raise.
     """
     chosen = stage_named(stage) if isinstance(stage, str) else stage
-    ready = preflight(chosen, read_config(chosen, config, overrides), s3)
+    values = read_config(chosen, config, overrides)
     where = launch or Launch()
-    run_folder(ready, name)  # a bad name is told before a cluster starts
-    with joined(where, ready.config.workers):
-        return _driven(begin(ready, name), chosen, ready.config, where, s3, quiet)
+    with TrainingProgress(chosen.name, quiet) as progress:
+        progress.say(f"looking at {values.data.dataset}")
+        ready = preflight(chosen, values, s3)
+        run_folder(ready, name)  # a bad name is told before a cluster starts
+        with joined(where, values.workers, progress.say):
+            return _driven(begin(ready, name, progress.say), chosen, values, where, s3, progress)
 
 
 def resume(
@@ -215,17 +221,23 @@ def resume(
         config = validate(chosen.config, changed, "--workers")
     open_dataset(record.data, s3)
     where = launch or Launch()
-    with nullcontext() if read_result(folder) else joined(where, config.workers):
-        return _driven(folder, chosen, config, where, s3, quiet)
+    with (
+        TrainingProgress(chosen.name, quiet) as progress,
+        nullcontext() if read_result(folder) else joined(where, config.workers, progress.say),
+    ):
+        return _driven(folder, chosen, config, where, s3, progress)
 
 
 def _driven(
-    run: RunFolder, stage: Stage, config: TrainingConfig, launch: Launch, s3: S3Config | None, quiet: bool
+    run: RunFolder,
+    stage: Stage,
+    config: TrainingConfig,
+    launch: Launch,
+    s3: S3Config | None,
+    progress: TrainingProgress,
 ) -> TrainingResult:
-    job = Job(stage, run.uri, 0, config, s3)
-    finished = read_result(run)
-    with TrainingProgress(f"{stage.name} {run.name}", quiet) as progress:
-        record = finished or drive(run, job, launch, progress)
+    progress.call(f"{stage.name} {run.name}")
+    record = read_result(run) or drive(run, Job(stage, run.uri, 0, config, s3), launch, progress)
     return TrainingResult(run.uri, record, progress.last)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from pipelines.dataset.batches import sample_items
 from pipelines.dataset.motion_frames import MotionFrames
 from pipelines.dataset.reader import MotionReader
 from pipelines.training.run import DataRecord
+from pipelines.training.stage import say_nothing
 
 CLIPS = 96
 """Clips that a map is fitted on."""
@@ -24,7 +27,9 @@ def lip_map_of(bundle: Bundle) -> tuple[Array, Array]:
     return generator.lip_map.numpy(), generator.lip_bias.numpy()
 
 
-def fitted_lip_map(reader: MotionReader, dims: int, seed: int) -> tuple[Array, Array]:
+def fitted_lip_map(
+    reader: MotionReader, dims: int, seed: int, say: Callable[[str], None] = say_nothing
+) -> tuple[Array, Array]:
     """Map [dims, 20] and bias [dims] from how mouths move in some clips (about 20 ms a frame).
 
     Raises:
@@ -32,6 +37,7 @@ def fitted_lip_map(reader: MotionReader, dims: int, seed: int) -> tuple[Array, A
     """
     from ifmdm_core.training.lip_map import fit_picture_lip_map
 
+    say(f"fitting a lip map on pictures of at most {CLIPS} clips")
     made = fit_picture_lip_map(sample_items(reader, MotionFrames(), CLIPS, seed), dims)
     return made.matrix, made.bias
 

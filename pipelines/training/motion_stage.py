@@ -95,12 +95,13 @@ class MotionStage(Stage):
     def prepare(self, materials: Materials) -> None:
         config: MotionConfiguration = materials.config
         reader = open_reader(materials.data, config.data, materials.s3)
+        materials.say(f"fitting statistics over at most {config.statistics_clips:,} clips")
         clips = sample_items(reader, Features(), config.statistics_clips, config.fit.seed)
         bundle = load_bundle(config.reference) if config.reference else None
         if bundle is not None:
             lip_map, lip_bias = lip_map_of(bundle)
         else:
-            lip_map, lip_bias = fitted_lip_map(reader, config.model.lip_dim, config.fit.seed)
+            lip_map, lip_bias = fitted_lip_map(reader, config.model.lip_dim, config.fit.seed, materials.say)
         statistics = fit_motion_statistics(
             ((c.motion, c.speech) for c in clips), config.model, lip_map, lip_bias
         )

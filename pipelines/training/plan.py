@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ifmdm_core.training.task import TrainingTask
 from ifmdm_core.training.world import World
 from pipelines.commands.common import size_text
 from pipelines.training.launch import Preflight
-from pipelines.training.stage import Materials
+from pipelines.training.stage import Materials, say_nothing
 
 TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -69,15 +70,20 @@ class Plan:
         return ", ".join(named) or "none: pictures only"
 
 
-def plan(ready: Preflight) -> Plan:
-    """Build the task as a worker would, measure its state, and time some steps where this machine can."""
+def plan(ready: Preflight, say: Callable[[str], None] = say_nothing) -> Plan:
+    """Build the task as a worker would, measure its state, and time some steps where this machine can.
+
+    Args:
+        say: told what is about to take a while.
+    """
     config, data = ready.config, ready.data
     with tempfile.TemporaryDirectory(prefix="ifmdm-plan-") as folder:
-        materials = Materials(config, data, Path(folder), ready.s3)
+        materials = Materials(config, data, Path(folder), ready.s3, say)
         ready.stage.prepare(materials)
         torch.manual_seed(config.fit.seed)
         torch.set_num_threads(config.workers.threads)
         task = ready.stage.task(materials, leads=False)
+        say(f"timing {TIMED} steps")
         step_s, estimate = _estimate(ready, task, materials)
         return Plan(
             stage=ready.stage.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -10,9 +9,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from ifmdm_core.training.fit import Progress
+from pipelines.run.display import INTERVAL_S, Display, duration
 
-INTERVAL_S = 60.0
-"""Between two lines of a log."""
 SHOWN = 4
 """Figures in a line; `loss` is the first."""
 
@@ -39,41 +37,33 @@ class TrainingProgress:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        self.title, self.last = title, {}
-        self._out = out or sys.stderr
-        self._quiet = quiet
-        self._live = not quiet and (self._out.isatty() if live is None else live)
-        self._clock, self._now = clock, now
+        self.last = {}
+        self._display = Display(title, quiet, out=out, live=live, now=now)
+        self._clock = clock
         self._spoke: float | None = None
-        self._bar: Any = None
 
     last: dict[str, Any]
     """What was told last: step, steps, fraction, steps_per_s, waiting, values."""
 
     def __enter__(self) -> TrainingProgress:
-        if self._live:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[said]}"),
-            )
-            self._bar = Bar(*columns, console=Console(file=self._out), transient=True)
-            self._bar.add_task(self.title, total=1.0, said="starting")
-            self._bar.start()
+        self._display.open("starting")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        if self.last and not self._quiet:
-            self._write()
+        self._display.close()
+        if self.last:
+            self._display.write(self._said())
+
+    def call(self, title: str) -> None:
+        """The run has its name."""
+        self._display.title = title
+
+    def say(self, what: str) -> None:
+        """What goes on while there is no step to tell of: "starting Ray"."""
+        if not self._display.draw(what):
+            self._display.write(what)
 
     def show(self, progress: Progress) -> None:
         """From the process that trains."""
@@ -92,11 +82,11 @@ class TrainingProgress:
         if told is None:
             return
         self.last = told
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=told["fraction"], said=self._said())
-        elif not self._quiet and (self._spoke is None or self._clock() - self._spoke >= INTERVAL_S):
+        if self._display.draw(self._said(), told["fraction"], 1.0):
+            return
+        if self._spoke is None or self._clock() - self._spoke >= INTERVAL_S:
             self._spoke = self._clock()
-            self._write()
+            self._display.write(self._said())
 
     def _said(self) -> str:
         told = self.last
@@ -106,17 +96,8 @@ class TrainingProgress:
         left = ""
         if rate and 0 < told["fraction"] < 1:
             seconds = told["step"] / told["fraction"] * (1 - told["fraction"]) / rate
-            left = f", {_duration(seconds)} left"
+            left = f", {duration(seconds)} left"
         return (
             f"step {told['step']:,} ({100 * told['fraction']:.0f} %), {values}, {rate:.3g} steps/s, "
             f"{100 * told['waiting']:.0f} % waiting for data{left}"
         )
-
-    def _write(self) -> None:
-        print(f"{self._now():%H:%M:%S} {self.title} {self._said()}", file=self._out, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -86,8 +86,11 @@ class SpeechStage(Stage):
         if config.reference is not None:
             lip_map, _ = lip_map_of(load_bundle(config.reference))
         else:
-            lip_map, _ = fitted_lip_map(reader, LIP_DIMS, config.fit.seed)
+            lip_map, _ = fitted_lip_map(reader, LIP_DIMS, config.fit.seed, materials.say)
         save_file({"lip_map": lip_map.copy()}, materials.start / LIPS)
+        materials.say(
+            f"fitting statistics over at most {config.statistics_clips:,} clips, making synthetic speech"
+        )
         sample = sample_items(reader, Spoken(lip_map), config.statistics_clips, config.fit.seed)
         SpeechStatistics.fit(sample, config.fit.seed).save(materials.start / STATISTICS)
         start = _start_folder(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from ifmdm_core.training.task import BatchSource, TrainingTask
 
 
+def say_nothing(what: str) -> None:
+    """For those whom nobody watches."""
+
+
 @dataclass(frozen=True)
 class Materials:
     """What a task is built from."""
@@ -27,6 +32,8 @@ class Materials:
     start: Path
     """Local folder with what `Stage.prepare` wrote."""
     s3: S3Config | None = None
+    say: Callable[[str], None] = say_nothing
+    """Told what is about to take a while."""
 
 
 @dataclass(frozen=True)
