@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import shutil
 import signal
@@ -24,6 +23,7 @@ from ifmdm_core.storage import open_storage
 from pipelines.dataset.ids import file_sha256
 from pipelines.dataset.manifest import Manifest, latest
 from tests.crash.ray_nodes import RayNodes, command_of, descendants
+from tests.crash.reporting import arguments_of, report
 from tests.talking_videos import write_talking_video
 
 STAGES = ("clips", "features")
@@ -217,21 +217,9 @@ def run_all(seeds: range, bundle: Path) -> Iterator[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kill workers, drivers and nodes at seeded moments.")
-    parser.add_argument("--seeds", default="0:20", help="first:last, the last not included")
     parser.add_argument("--bundle", type=Path, default=Path("demo"), help="model bundle of the features")
-    parser.add_argument("--log", type=Path, help="write the report there as well")
-    arguments = parser.parse_args()
-    first, last = map(int, arguments.seeds.split(":"))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    lines = [f"seeds {first}:{last}, commit {commit}, {platform.platform()}, {os.cpu_count()} cores"]
-    print(lines[0], flush=True)
-    for report in run_all(range(first, last), arguments.bundle):
-        lines.append(" ".join(f"{name}={str(value).replace(' ', '-')}" for name, value in report.items()))
-        print(lines[-1], flush=True)
-    lines.append(f"{last - first} schedules, all ended with the bytes of the undisturbed run")
-    print(lines[-1])
-    if arguments.log:
-        arguments.log.write_text("\n".join(lines) + "\n")
+    arguments, seeds = arguments_of(parser, "0:20")
+    report(seeds, run_all(seeds, arguments.bundle), "the bytes of the undisturbed run", arguments.log)
 
 
 if __name__ == "__main__":

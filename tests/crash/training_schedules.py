@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.result import read_result
 from pipelines.training.run import RunFolder
 from tests.crash.ray_nodes import RayNodes, command_of, descendants
+from tests.crash.reporting import arguments_of, report
 from tests.mlflow_server import MlflowServer
 from tests.talking_videos import write_talking_video
 
@@ -218,24 +218,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Kill workers, drivers and MLflow at seeded steps of a training."
     )
-    parser.add_argument("--seeds", default="0:12", help="first:last, the last not included")
     parser.add_argument("--bundle", default="demo", help="model bundle of the features")
     parser.add_argument("--longest", type=float, default=60.0, help="seconds that MLflow is down at most")
-    parser.add_argument("--log", type=Path, help="write the report there as well")
-    arguments = parser.parse_args()
-    first, last = map(int, arguments.seeds.split(":"))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    lines = [f"seeds {first}:{last}, commit {commit}, {platform.platform()}, {os.cpu_count()} cores"]
-    print(lines[0], flush=True)
-    for report in run_all(range(first, last), arguments.bundle, longest_s=arguments.longest):
-        lines.append(" ".join(f"{name}={str(value).replace(' ', '-')}" for name, value in report.items()))
-        print(lines[-1], flush=True)
-    lines.append(
-        f"{last - first} schedules, all ended with the weights and the curve of the undisturbed training"
-    )
-    print(lines[-1])
-    if arguments.log:
-        arguments.log.write_text("\n".join(lines) + "\n")
+    arguments, seeds = arguments_of(parser, "0:12")
+    reports = run_all(seeds, arguments.bundle, longest_s=arguments.longest)
+    report(seeds, reports, "the weights and the curve of the undisturbed training", arguments.log)
 
 
 if __name__ == "__main__":
