@@ -44,10 +44,10 @@ def open_client(uri: str) -> MlflowClient:
     """A client of the server or database at `uri`; a request waits 30 s and is not repeated unasked."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):  # they announce every table of a new database
-        logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    for name in ("mlflow", "alembic"):  # tables of a new database, waiting for a version: nobody asked
+        logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
