@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,16 @@ def _log(report: EvaluationReport, folder: Path, settings: TrackingSettings) -> 
     for table in report.tables:
         cells = {column: [row[k] for row in table.rows] for k, column in enumerate(table.columns)}
         if table.rows:
-            client.log_table(run_id, cells, f"tables/{entity_name(table.title.split(',')[0])}.json")
+            client.log_table(run_id, cells, f"tables/{_file_name(table.title)}.json")
     for name in ("report.json", "report.html"):
         client.log_artifact(run_id, str(folder / name))
     client.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def _file_name(title: str) -> str:
+    """`Paper, table 1: ours beside ...` as `paper-table-1`: MLflow refuses most punctuation in names of files."""
+    return "-".join(re.findall(r"\w+", title.partition(":")[0])).lower()
 
 
 def _flat(report: EvaluationReport) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from pipelines.tracking.settings import TrackingSettings
 def report(tmp_path):
     table = Table(title="Paper, table 1: ours", columns=["row", "S"])
     table.add("ours", 0.4)
+    other = Table(title="3. Equivariance (twice as loud): r", columns=["change", "r"])
+    other.add("+6 dB", 0.9)
     s = Figure(value=0.4, low=0.3, high=0.5, count=2)
     report = EvaluationReport(
         bundle="demo", bundle_digest="ab" * 32, created="2026-01-01T00:00:00+00:00", seconds=1.0,
         held_out=HeldOut(uri="heldout", dataset="d1", settings="s1", clips={"grid": 2}),
-        settings={"size": 256, "seconds": 4.0}, figures={"S": s}, tables=[table],
+        settings={"size": 256, "seconds": 4.0}, figures={"S": s}, tables=[table, other],
         rows=[RowFigures(table=1, row="true motion, our decoder", figures={"S": s})], failed={"x": "no sound"},
     )  # fmt: skip
     report.save(tmp_path / "report.json")
@@ -42,7 +44,7 @@ def test_figures_tables_and_the_report_are_in_the_database(report, tmp_path):
     assert tags["ifmdm.left_out"] == "1"
     assert status == "FINISHED"
     files = {path.name for path in (tmp_path / "mlartifacts").rglob("*.*")}
-    assert {"report.json", "report.html", "Paper.json"} <= files
+    assert {"report.json", "report.html", "paper-table-1.json", "3-equivariance-twice-as-loud.json"} <= files
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", None])
