@@ -70,15 +70,17 @@ class Features:
         reader.features("speech")
         reader.features("motion")
 
-    def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[ItemAt]:
+    def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[_FeaturesAt]:
         speech, motion = reader.features("speech"), reader.features("motion")
         for at in reader.windows_of(stack, shard, speech, motion, self.longest, self.longest):
             if at.last - at.first >= self.shortest:
                 yield _FeaturesAt(at)
 
 
-@dataclass(frozen=True)
-class _FeaturesAt:
+@dataclass(frozen=True, eq=False)
+class FramesAt:
+    """Frames with both features: of a clip in an open shard."""
+
     at: WindowAt
 
     @property
@@ -89,10 +91,32 @@ class _FeaturesAt:
     def frames(self) -> int:
         return self.at.last - self.at.first
 
-    def take(self, rng: np.random.Generator) -> Callable[[], ClipFeatures]:
+    def features(self) -> ClipFeatures:
         window = self.at.read(Position())
-        item = ClipFeatures(window.clip_id, window.identity, window.motion, window.speech)
+        return ClipFeatures(window.clip_id, window.identity, window.motion, window.speech)
+
+
+class _FeaturesAt(FramesAt):
+    def take(self, rng: np.random.Generator) -> Callable[[], ClipFeatures]:
+        item = self.features()
         return lambda: item
+
+
+@dataclass(frozen=True, eq=False)
+class ClipAt:
+    """A clip with its pictures: a row of an open shard."""
+
+    clip: dict[str, Any]
+    videos: pa.ChunkedArray
+    row: int
+
+    @property
+    def clip_id(self) -> str:
+        return str(self.clip["clip_id"])
+
+    @property
+    def frames(self) -> int:
+        return int(self.clip["num_frames"])
 
 
 @dataclass(frozen=True)
@@ -109,23 +133,12 @@ class Pairs:
         videos = table["video"]
         for k, row in reader.rows(table.select(COLUMNS)):
             if row["num_frames"] >= 2:
-                yield _PairAt(videos, k, row, self.size)
+                yield _PairAt(row, videos, k, self.size)
 
 
-@dataclass(frozen=True)
-class _PairAt:
-    videos: pa.ChunkedArray
-    row: int
-    clip: dict[str, Any]
+@dataclass(frozen=True, eq=False)
+class _PairAt(ClipAt):
     size: int
-
-    @property
-    def clip_id(self) -> str:
-        return str(self.clip["clip_id"])
-
-    @property
-    def frames(self) -> int:
-        return int(self.clip["num_frames"])
 
     def take(self, rng: np.random.Generator) -> Callable[[], FramePair]:
         first, second = (int(frame) for frame in rng.choice(self.frames, 2, replace=False))

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.dataset.batch_items import ItemAt
+from pipelines.dataset.batch_items import ClipAt, ItemAt
 from pipelines.dataset.pairs import read_frames
 from pipelines.dataset.reader import MotionReader
 from pipelines.dataset.selection import COLUMNS
@@ -37,25 +36,14 @@ class MotionFrames:
         vectors = reader.column_of(stack, shard, motion, table)
         for k, row in reader.rows(table.select(COLUMNS)):
             if vectors[k].is_valid:
-                yield _MotionFramesAt(row, table["video"], vectors, k, motion.dim, self)
+                yield _MotionFramesAt(row, table["video"], k, vectors, motion.dim, self)
 
 
 @dataclass(frozen=True, eq=False)
-class _MotionFramesAt:
-    clip: dict[str, Any]
-    videos: pa.ChunkedArray
+class _MotionFramesAt(ClipAt):
     motion: pa.ChunkedArray
-    row: int
     dim: int
     kind: MotionFrames
-
-    @property
-    def clip_id(self) -> str:
-        return str(self.clip["clip_id"])
-
-    @property
-    def frames(self) -> int:
-        return int(self.clip["num_frames"])
 
     def take(self, rng: np.random.Generator) -> Callable[[], MotionAndFrames]:
         rows = np.unique(np.linspace(0, self.frames - 1, min(self.kind.most, self.frames)).astype(int))

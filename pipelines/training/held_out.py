@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 
 from ifmdm_core.training.items import SAMPLES_PER_FRAME, ClipFeatures
 from ifmdm_core.training.motion_look import ShownClip
-from pipelines.dataset.order import Position
+from pipelines.dataset.batch_items import ClipAt, Features, FramesAt
 from pipelines.dataset.pairs import read_frames
 from pipelines.dataset.reader import MotionReader
 from pipelines.dataset.selection import COLUMNS
-from pipelines.dataset.windows import WindowAt
 
 
 @dataclass(frozen=True)
@@ -30,36 +28,22 @@ class Shown:
     shortest: int = 50
 
     def check(self, reader: MotionReader) -> None:
-        reader.features("speech")
-        reader.features("motion")
+        Features().check(reader)
 
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[_ShownAt]:
         table = reader.clips_of(stack, shard)
-        speech, motion = reader.features("speech"), reader.features("motion")
-        for at in reader.windows_of(stack, shard, speech, motion, self.longest, self.longest):
-            if at.last - at.first >= self.shortest:
-                yield _ShownAt(at, table["video"], table["audio"], self.size)
+        for item in Features(self.longest, self.shortest).open(reader, stack, shard):
+            yield _ShownAt(item.at, table["video"], table["audio"], self.size)
 
 
 @dataclass(frozen=True, eq=False)
-class _ShownAt:
-    at: WindowAt
+class _ShownAt(FramesAt):
     videos: pa.ChunkedArray
     sounds: pa.ChunkedArray
     size: int
 
-    @property
-    def clip_id(self) -> str:
-        return str(self.at.clip["clip_id"])
-
-    @property
-    def frames(self) -> int:
-        return self.at.last - self.at.first
-
     def take(self, rng: np.random.Generator) -> Callable[[], ShownClip]:
-        at = self.at
-        window = at.read(Position())
-        features = ClipFeatures(window.clip_id, window.identity, window.motion, window.speech)
+        at, features = self.at, self.features()
         video, sound = self.videos[at.row].as_py(), self.sounds[at.row].as_py()
         return partial(_read, features, video, sound, (at.first, at.last), at.shift, self.size)
 
@@ -88,20 +72,17 @@ class Driving:
     def open(self, reader: MotionReader, stack: ExitStack, shard: str) -> Iterator[_DrivingAt]:
         table = reader.clips_of(stack, shard)
         for k, row in reader.rows(table.select(COLUMNS)):
-            yield _DrivingAt(row, table["video"], k, min(self.longest, row["num_frames"]), self.size)
+            yield _DrivingAt(row, table["video"], k, self.longest, self.size)
 
 
 @dataclass(frozen=True, eq=False)
-class _DrivingAt:
-    clip: dict[str, Any]
-    videos: pa.ChunkedArray
-    row: int
-    frames: int
+class _DrivingAt(ClipAt):
+    longest: int
     size: int
 
     @property
-    def clip_id(self) -> str:
-        return str(self.clip["clip_id"])
+    def frames(self) -> int:
+        return min(self.longest, super().frames)
 
     def take(self, rng: np.random.Generator) -> Callable[[], NDArray[np.uint8]]:
         return partial(
