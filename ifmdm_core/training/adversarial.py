@@ -16,7 +16,7 @@ from ifmdm_core.autoencoder.losses import (
     r1_penalty,
     region,
 )
-from ifmdm_core.training.task import Precision
+from ifmdm_core.training.optimiser import Precision
 from ifmdm_core.training.world import World
 
 MOUTH_SIDE, MOUTH_MARGIN = 96, 0.8

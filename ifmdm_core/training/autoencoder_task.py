@@ -26,10 +26,10 @@ from ifmdm_core.training.autoencoder_objective import PictureObjective
 from ifmdm_core.training.autoencoder_settings import AutoencoderTaskConfig
 from ifmdm_core.training.crop_meshes import CropMeshes
 from ifmdm_core.training.loop import LoopState, set_lr
-from ifmdm_core.training.optimiser import in_parts
+from ifmdm_core.training.optimiser import in_parts, optimise
 from ifmdm_core.training.pair_batch import PairBatches
 from ifmdm_core.training.sample_wise import sample_dropout, share_statistics
-from ifmdm_core.training.task import Share, TrainingTask, Validation, optimise
+from ifmdm_core.training.task import Share, TrainingTask, Validation
 from ifmdm_core.training.world import World
 from ifmdm_core.weights import save_weights
 
@@ -134,13 +134,7 @@ class AutoencoderTask(TrainingTask):
         settings = self.config.adversary
         self.objective.judged = judged = settings is not None and state.step >= settings.from_step
         figures = optimise(
-            self._wrapped,
-            parts,
-            self.optimizer,
-            world=self.world,
-            device=self.device,
-            precision=self.config.optimiser.precision,
-            clip_norm=self.config.optimiser.clip_norm,
+            self._wrapped, parts, self.optimizer, self.config.optimiser, self.world, self.device
         )
         if self.adversary is not None and settings is not None:
             figures["discriminator"] = torch.zeros_like(figures["loss"])

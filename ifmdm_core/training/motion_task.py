@@ -26,8 +26,8 @@ from ifmdm_core.training.motion_look import HeldOutClips, look
 from ifmdm_core.training.motion_loss import MotionLossWeights, motion_loss
 from ifmdm_core.training.motion_statistics import LossScales, MotionStatistics
 from ifmdm_core.training.motion_windows import Augmentation, MotionBatch, Quiet, WindowMaker, stack_windows
-from ifmdm_core.training.optimiser import OptimiserConfig, in_parts
-from ifmdm_core.training.task import Share, TrainingTask, Validation, optimise
+from ifmdm_core.training.optimiser import OptimiserConfig, in_parts, optimise
+from ifmdm_core.training.task import Share, TrainingTask, Validation
 from ifmdm_core.training.world import World
 from ifmdm_core.weights import save_weights
 
@@ -146,14 +146,9 @@ class MotionTask(TrainingTask):
         set_lr(self.optimizer, self.config.optimiser.rate(state))
         parts = [part.to(self.device) for part in batch]
         frames = self.world.sum(torch.stack([part.new_frames() for part in parts]).sum())
+        counted = [(part, frames) for part in parts]
         return optimise(
-            self._wrapped,
-            [(part, frames) for part in parts],
-            self.optimizer,
-            world=self.world,
-            device=self.device,
-            precision=self.config.optimiser.precision,
-            clip_norm=self.config.optimiser.clip_norm,
+            self._wrapped, counted, self.optimizer, self.config.optimiser, self.world, self.device
         )
 
     def validate(self, step: int, folder: Path) -> Validation:

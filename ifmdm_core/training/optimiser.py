@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
 from ifmdm_core.errors import BadInput
 from ifmdm_core.training.loop import LoopState, warmup_cosine
-from ifmdm_core.training.task import Precision
+from ifmdm_core.training.world import World
 
 T = TypeVar("T")
+Precision = Literal["fp32", "bf16"]
 
 
 class OptimiserConfig(BaseModel):
@@ -58,3 +60,34 @@ def in_parts(items: Sequence[T], parts: int) -> list[Sequence[T]]:
         )
     ends = [round(len(items) * k / parts) for k in range(parts + 1)]
     return [items[a:b] for a, b in pairwise(ends)]
+
+
+def optimise(
+    objective: nn.Module,
+    parts: Sequence[Any],
+    optimizer: torch.optim.Optimizer,
+    config: OptimiserConfig,
+    world: World,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """One update from a batch in parts (gradient accumulation); returns the summed figures.
+
+    Args:
+        objective: `World.wrap`ped module; `objective(part)` gives figures, each already a part of the whole step's.
+            Every process must have the same number of parts, at least one.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    for number, part in enumerate(parts):
+        waits = number + 1 < len(parts) and world.size > 1
+        with objective.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                values = objective(part)
+            # The wrapper averages gradients over processes, but the parts of a sum want to be added.
+            (values["loss"] * world.size).backward()
+        for name, value in values.items():
+            sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    sums["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm).detach() / world.size
+    optimizer.step()
+    return sums

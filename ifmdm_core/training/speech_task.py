@@ -26,7 +26,7 @@ from ifmdm_core.metrics.lips import correlation
 from ifmdm_core.speech import SpeechEncoder, normalise
 from ifmdm_core.training.items import SpokenClip
 from ifmdm_core.training.loop import LoopState, sample_rng, set_lr
-from ifmdm_core.training.optimiser import OptimiserConfig, in_parts
+from ifmdm_core.training.optimiser import OptimiserConfig, in_parts, optimise
 from ifmdm_core.training.speech_babble import VISEMES
 from ifmdm_core.training.speech_crops import CropMaker, SpeechAugmentation, SpeechBatch
 from ifmdm_core.training.speech_dropout import SampleDropout
@@ -34,7 +34,7 @@ from ifmdm_core.training.speech_export import export_speech
 from ifmdm_core.training.speech_losses import SpeechLossWeights, cluster_sum, lip_sums, total, viseme_sums
 from ifmdm_core.training.speech_model import RECEPTIVE, STRIDE, SpeechHeads, demo_model, tokens_to_frames
 from ifmdm_core.training.speech_statistics import SpeechStatistics
-from ifmdm_core.training.task import Share, TrainingTask, Validation, optimise
+from ifmdm_core.training.task import Share, TrainingTask, Validation
 from ifmdm_core.training.world import World
 
 
@@ -190,14 +190,9 @@ class SpeechTask(TrainingTask):
         set_lr(self.optimizer, self.config.optimiser.rate(state))
         parts = [part.to(self.device) for part in batch]
         counts = self.world.sum(torch.stack([part.counts() for part in parts]).sum(0))
+        counted = [(part, counts) for part in parts]
         return optimise(
-            self._wrapped,
-            [(part, counts) for part in parts],
-            self.optimizer,
-            world=self.world,
-            device=self.device,
-            precision=self.config.optimiser.precision,
-            clip_norm=self.config.optimiser.clip_norm,
+            self._wrapped, counted, self.optimizer, self.config.optimiser, self.world, self.device
         )
 
     def validate(self, step: int, folder: Path) -> Validation:

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ifmdm_core.training.loop import LoopState
 from ifmdm_core.training.world import World
-
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -85,37 +82,3 @@ class TrainingTask(ABC):
     @abstractmethod
     def export(self, path: Path, lineage: Mapping[str, str]) -> None:
         """Write the weights as they are now for a bundle: one safetensors file, or a folder for speech."""
-
-
-def optimise(
-    objective: nn.Module,
-    parts: Sequence[Any],
-    optimizer: torch.optim.Optimizer,
-    *,
-    world: World,
-    device: torch.device,
-    precision: Precision = "fp32",
-    clip_norm: float = 1.0,
-) -> dict[str, Tensor]:
-    """One update from a batch in parts (gradient accumulation); returns the summed figures.
-
-    Args:
-        objective: `World.wrap`ped module; `objective(part)` gives figures, each already a part of the whole step's.
-            Every process must have the same number of parts, at least one.
-        clip_norm: largest norm of all gradients together.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    sums: dict[str, Tensor] = {}
-    for number, part in enumerate(parts):
-        waits = number + 1 < len(parts) and world.size > 1
-        with objective.no_sync() if waits else nullcontext():  # type: ignore[operator]
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                values = objective(part)
-            # The wrapper averages gradients over processes, but the parts of a sum want to be added.
-            (values["loss"] * world.size).backward()
-        for name, value in values.items():
-            sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    sums["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, clip_norm).detach() / world.size
-    optimizer.step()
-    return sums
