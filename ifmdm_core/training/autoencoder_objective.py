@@ -21,6 +21,19 @@ SATURATED = 0.95
 """Motion beyond this is in the flat part of tanh."""
 
 
+STEEP = 1.5
+"""Inputs of tanh up to this are free: there it still passes a fifth of a gradient."""
+
+
+def reach(motion: Tensor) -> Tensor:
+    """How far motion [N, 20] in (-1, 1) goes into the flat part of tanh, [N]: mean square of what is beyond `STEEP`.
+
+    Without a price on it an encoder that begins with random weights runs into ±1, where it learns nothing more.
+    """
+    before_tanh = torch.atanh(motion.float().clamp(-0.9999, 0.9999))
+    return (before_tanh.abs() - STEEP).clamp_min(0).square().mean(1)
+
+
 class PictureObjective(nn.Module):
     """Paints every pair's second frame from its first; gives this part's share of the whole step's figures."""
 
@@ -58,6 +71,9 @@ class PictureObjective(nn.Module):
             share, face_share = part["share"], part["face_share"]
             terms = {k: (v * (face_share if k in FACE_TERMS else share)).sum() for k, v in each.items()}
         loss = self.config.losses.total(terms)
+        if self.config.train == "all":
+            terms["reach"] = (share * reach(motion).view(2, -1).mean(0)).sum()
+            loss = loss + self.config.losses.reach * terms["reach"]
         if self.perceptual is not None:
             terms["perceptual"] = (share * self.perceptual(output, wanted)).sum()
             loss = loss + self.config.losses.perceptual * terms["perceptual"]

@@ -33,6 +33,11 @@ class PictureWeights(BaseModel):
         0.6, ge=0, description="price of every change that painting makes to the warped portrait"
     )
     perceptual: float = Field(0.2, ge=0, description="VGG19 features, when weights are given")
+    reach: float = Field(
+        0.1,
+        ge=0,
+        description="price of motion that leaves the steep part of tanh, while the encoder is trained",
+    )
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum of `picture_terms`."""

@@ -18,6 +18,7 @@ from ifmdm_core.training.keeper import FolderKeeper
 from ifmdm_core.training.list_source import ListSource
 from ifmdm_core.training.loop import LoopState
 from ifmdm_core.training.optimiser import OptimiserConfig
+from ifmdm_core.training.picture_losses import PictureWeights
 from ifmdm_core.training.task import Share
 from ifmdm_core.training.world import World
 from ifmdm_core.weights import encoder_digest, load_network, read_weights
@@ -111,6 +112,25 @@ def test_losses_fall_from_random_weights(tmp_path):
     for name in ("loss", "whole", "mouth", "mesh"):
         first, last = (np.mean([line[name] for line in part]) for part in (lines[:5], lines[-5:]))
         assert last < 0.85 * first, name
+
+
+def test_motion_that_saturates_comes_back():
+    def saturated(weight: float) -> float:
+        model = new_autoencoder(SMALL, seed=0)
+        encoder = model.motion_encoder
+        with torch.no_grad():
+            for last in (encoder.pose, encoder.mouth.last[-1], encoder.eyes.last[-1]):
+                last.bias.fill_(2.2)  # tanh(2.2) = 0.976
+        config = AutoencoderTaskConfig(
+            losses=PictureWeights(reach=weight), optimiser=OptimiserConfig(lr=3e-3, warmup=1)
+        )
+        task = AutoencoderTask(model, config)
+        task.distribute(World(), torch.device("cpu"))
+        for step in range(40):
+            values = task.step(LoopState(step), task.collate(share(pairs(2), step)))
+        return float(values["saturation"])
+
+    assert saturated(1.0) < 0.5 < 0.8 < saturated(0.0)
 
 
 @pytest.mark.parametrize("train", ["all", "generator"])
@@ -212,6 +232,7 @@ def test_perceptual_weights_add_their_term_and_are_not_trained(tmp_path):
     assert float(values["perceptual"]) > 0
     terms = {k: v for k, v in values.items() if k not in ("loss", "grad_norm", "saturation", "faces")}
     expected = config.losses.total(terms) + config.losses.perceptual * terms["perceptual"]
+    expected = expected + config.losses.reach * terms["reach"]
     assert float(values["loss"]) == pytest.approx(float(expected), rel=1e-5)
     assert all(p.grad is None for p in task.objective.perceptual.parameters())
     assert not any("perceptual" in name for name in task.modules["autoencoder"].state_dict())
