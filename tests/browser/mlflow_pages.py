@@ -47,13 +47,17 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("experiment")
     parser.add_argument("model", nargs="?")
+    parser.add_argument("--run", help="name of the run that is looked at; default: the newest")
     parser.add_argument("--browser", help="path of a Chromium; default: playwright's own")
     arguments = parser.parse_args()
     mlflow.set_tracking_uri(arguments.server)
     experiment = mlflow.get_experiment_by_name(arguments.experiment)
     if experiment is None:
         parser.error(f"no experiment {arguments.experiment!r} at {arguments.server}")
-    runs = mlflow.search_runs([experiment.experiment_id], output_format="list")
+    named = f"attributes.run_name = '{arguments.run}'" if arguments.run else ""
+    runs = mlflow.search_runs([experiment.experiment_id], named, output_format="list")
+    if not runs:
+        parser.error(f"no such run in {arguments.experiment!r}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     base = f"{arguments.server}/#/experiments/{experiment.experiment_id}"
     with sync_playwright() as playwright:
