@@ -74,11 +74,11 @@ def _train(
 
         found = stage_named(stage)
         values = read_config(found, config, chosen)
-        with TrainingProgress(f"{stage} --dry-run", quiet or json) as progress:
+        with TrainingProgress(f"{stage} --dry-run", quiet) as progress:
             made = plan(preflight(found, values, s3), progress.say)
         print_json(made.as_json()) if json else print(made)
         return
-    result = train(stage, config, overrides=chosen, name=name, launch=launch, s3=s3, quiet=quiet or json)
+    result = train(stage, config, overrides=chosen, name=name, launch=launch, s3=s3, quiet=quiet)
     _say(result, json)
 
 
@@ -129,7 +129,7 @@ def resume(
     launch = _launch(local, address, workers, force)
     count = _count(workers) if workers else None
     s3 = s3_config(endpoint, profile, role)
-    _say(go_on(run, workers=count, launch=launch, s3=s3, quiet=quiet or json), json)
+    _say(go_on(run, workers=count, launch=launch, s3=s3, quiet=quiet), json)
 
 
 @app.command()
