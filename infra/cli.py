@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [word for word in given if word != "--debug"]
     try:
         code = _run(given)
+        sys.stdout.flush()  # here a reader that has gone is known, at the interpreter's end it is an error
     except IfmdmError as error:
         code = _report(error, debug)
     except KeyboardInterrupt:

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -27,22 +26,13 @@ from ifmdm_core.bundle import load_bundle
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.clip_codec import RATE, decode_clip, decode_sound, encode_clip, encode_sound
 from ifmdm_core.media.face import Square, crop
+from ifmdm_core.one_thread import one_thread
 from ifmdm_core.speech import SpeechEncoder
 from ifmdm_core.weights import encoder_digest, load_network, read_weights, tensor_digest
 from pipelines.dataset.ids import feature_digest
 
 CHUNK = 48
 """Frames decoded at a time: a few key frames' worth, so that a long clip never lies in memory whole."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -143,7 +133,7 @@ class SpeechFeatures(FeatureEncoder):
         encoded = self.encode(_bytes(clips, "audio", rows), _counts(clips, rows), _fps(clips, rows))
         return encoded.of(rows)
 
-    @_one_thread()
+    @one_thread()
     def encode(
         self, sounds: Iterable[bytes | None], frames: Iterable[int], fps: int | Iterable[int] = 25
     ) -> Encoded:
@@ -198,7 +188,7 @@ class MotionFeatures(FeatureEncoder):
         encoded = self.encode(_bytes(clips, "video", rows), _counts(clips, rows))
         return encoded.of(rows)
 
-    @_one_thread()
+    @one_thread()
     @torch.inference_mode()
     def encode(self, videos: Iterable[bytes], frames: Iterable[int]) -> Encoded:
         """Motion float32 [num_frames, 20] of each clip's video; a clip that cannot be decoded is a hole."""

@@ -17,6 +17,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -88,7 +89,7 @@ class Attempt:
             return
         kept = self.storage.info(self.key("lease.json")) or self.storage.info(self.key("claim.json"))
         assert kept is not None
-        probe = self.key("probe")
+        probe = self.key(f"probe-{uuid.uuid4().hex}")  # nobody else deletes it
         self.storage.put(probe, b"")  # its time is now by the clock that dated the lease
         now = self.storage.info(probe)
         self.storage.delete(probe)

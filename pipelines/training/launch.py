@@ -141,11 +141,14 @@ def begin(ready: Preflight, name: str | None = None, say: Callable[[str], None] 
     Raises:
         Conflict: there is a run of that name.
     """
+    from ifmdm_core.one_thread import one_thread
+
     stage, config = ready.stage, ready.config
     run = run_folder(ready, name)
     state, diff = git_state()
     with tempfile.TemporaryDirectory(prefix="ifmdm-start-") as folder:
-        stage.prepare(Materials(config, ready.data, Path(folder), ready.s3, say))
+        with one_thread():  # what is fitted is the same whoever fits it
+            stage.prepare(Materials(config, ready.data, Path(folder), ready.s3, say))
         record = RunRecord(
             name=run.name, train_id=uuid4().hex, stage=stage.name, created=utc_now(), config=config.dumped(),
             data=ready.data, git=state, versions=_versions(), start=run.put_start(Path(folder)),
