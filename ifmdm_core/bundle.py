@@ -10,7 +10,6 @@ bundle with anything that looks like a pickle in it is refused whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unsupported
+from ifmdm_core.provenance import sha256_of_file
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +157,7 @@ def load_bundle(ref: str | Path) -> Bundle:
             f"{ref}: the motion generator was trained on encoder {record.motion_encoder}, this is {record.encoder}",
             fix="use the motion generator and the autoencoder of one training",
         )
-    return Bundle(folder, record, _sha256(index))
+    return Bundle(folder, record, sha256_of_file(index))
 
 
 def save_bundle(
@@ -203,7 +203,7 @@ def save_bundle(
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "bundle.json")
     record = BundleRecord(
         name=name,
-        sha256={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+        sha256={path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files},
         encoder=encoder,
         motion_encoder=learned.get("encoder", "unknown"),
         speech=reference,
@@ -232,7 +232,7 @@ def _check_files(folder: Path, files: list[Path], record: BundleRecord) -> None:
             raise BadInput(
                 f"{folder}: {name} is not in the bundle's record", fix="remove it or get the bundle again"
             )
-        digest = _sha256(path)
+        digest = sha256_of_file(path)
         if digest != record.sha256[name]:
             raise Conflict(
                 f"{folder}: {name} has sha256 {digest}, the record says {record.sha256[name]}",
@@ -254,11 +254,3 @@ def _refuse_pickle(path: Path, folder: Path) -> None:
             f"{folder}: {name} is no part of a bundle (pickles such as .pt, .bin, .pkl, .ckpt are refused)",
             fix="remove it; weights are safetensors only",
         )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

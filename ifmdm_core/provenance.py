@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from ifmdm_core import __version__
@@ -68,3 +69,9 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 def sha256_of(data: bytes | memoryview) -> str:
     """Hex digest of some bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

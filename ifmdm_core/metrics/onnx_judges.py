@@ -6,7 +6,6 @@ code paths are tested with random weights; the figures have not been validated a
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ifmdm_core.errors import BadInput, NotFound
 from ifmdm_core.metrics.mfcc import mfcc
+from ifmdm_core.provenance import sha256_of_file
 
 Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -43,7 +43,7 @@ class OnnxNet:
         self.path = Path(path)
         if not self.path.is_file():
             raise NotFound(f"{path}: no such weights", fix="correct --weights NAME=FILE")
-        self.digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        self.digest = sha256_of_file(self.path)
         try:
             self._net = cv2.dnn.readNetFromONNX(str(self.path))
         except cv2.error as error:

@@ -5,7 +5,6 @@ Every row goes through `Judges.score`, the real video too, so equal frames give 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from ifmdm_core.metrics.reconstruction import EYE_RINGS, MOUTH_RING, psnr, regio
 from ifmdm_core.metrics.stage import OWN, VARIABLE, Clip, Landmarks, Lips, chosen_landmarker
 from ifmdm_core.metrics.sync import mel_frames, sync_curve
 from ifmdm_core.metrics.sync_model import ASSETS, MEL_PER_FRAME, SyncScorer
+from ifmdm_core.provenance import sha256_of_file
 
 Array = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -94,7 +94,10 @@ class Judges:
             InceptionJudge(given["inception"]) if "inception" in given else None,
             IdentityJudge(given["arcface"]) if "arcface" in given else None,
             SyncNetJudge(towers[0], towers[1]) if towers[0] and towers[1] else None,
-            {"landmarker": _sha256(judge), **{name: _sha256(path) for name, path in sorted(given.items())}},
+            {
+                "landmarker": sha256_of_file(judge),
+                **{name: sha256_of_file(path) for name, path in sorted(given.items())},
+            },
         )
 
     def score(self, truth: Clip, real_meshes: Array, frames: Frames, portrait: Frames) -> VideoScore:
@@ -146,10 +149,6 @@ class Judges:
         if (found := self.confidence(lips, samples)) is not None:
             figures |= {"confidence": found[0], "offset": float(found[1])}
         return figures
-
-
-def _sha256(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _sharpness(frames: Frames, meshes: Array, real: Frames, real_meshes: Array) -> dict[str, float]:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,11 +102,8 @@ class Keeper(Protocol):
         ...
 
 
-@dataclass
-class _Pending:
-    """Steps whose figures are still on the device."""
-
-    steps: list[tuple[int, float, dict[str, Tensor], Sequence[str]]] = field(default_factory=list)
+_Pending = tuple[int, float, dict[str, Tensor], Sequence[str]]
+"""Step, time, figures still on the device, clips."""
 
 
 def fit(
@@ -140,7 +137,7 @@ def fit(
         _restore(task, ema, state, saved)
     base, started, first, flushed = state.elapsed, time.monotonic(), state.step, time.monotonic()
     kept_step, waited = state.step, 0.0
-    pending = _Pending()
+    pending: list[_Pending] = []
     state.fraction = _fraction(state, settings)
     stopping = state.fraction >= 1.0
     shares = source.shares(state.step, cursor, world)
@@ -155,13 +152,14 @@ def fit(
             cursor = share.cursor
             state.step += 1
             state.fraction = _fraction(state, settings)
-            pending.steps.append((state.step, time.time(), dict(values), share.clip_ids))
+            pending.append((state.step, time.time(), dict(values), share.clip_ids))
             last = state.step >= settings.steps
             checkpoint = last or state.step % settings.checkpoint_steps == 0
             look = settings.validate_steps and (last or state.step % settings.validate_steps == 0)
             if not (checkpoint or look or state.step % settings.log_steps == 0):
                 continue
             records = _fetch(pending, world, task.title)
+            pending.clear()
             state.elapsed = world.agree(base + time.monotonic() - started)
             lowest = _check_divergence(records, lowest, settings.divergence, task.title, state.step - first)
             if world.leads:
@@ -231,9 +229,8 @@ def _fraction(state: LoopState, settings: FitSettings) -> float:
     return 1.0 if by_clock >= 1.0 else min(1.0, state.step / settings.steps)
 
 
-def _fetch(pending: _Pending, world: World, title: str) -> list[StepRecord]:
+def _fetch(steps: Sequence[_Pending], world: World, title: str) -> list[StepRecord]:
     """Figures of the pending steps, summed over processes, in one transfer."""
-    steps, pending.steps = pending.steps, []
     names = sorted(steps[-1][2])
     table = torch.stack(
         [torch.stack([values[n].detach().float().reshape(()) for n in names]) for *_, values, _ in steps]

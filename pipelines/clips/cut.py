@@ -261,13 +261,12 @@ def warm_up() -> None:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Torch and OpenCV on one thread, for equal results and because workers fill the cores already."""
-    import torch
+    from ifmdm_core.one_thread import one_thread
 
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        yield
+        with one_thread():
+            yield
     finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
+        cv2.setNumThreads(threads)

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from ifmdm_core.errors import BadInput
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config
 from pipelines.clips.sources import SourceItem, open_source
-from pipelines.dataset.ids import file_sha256
 
 
 class Probed(BaseModel):
@@ -41,7 +41,7 @@ def probe_source(item: SourceItem, s3: S3Config | None = None, folder: Path | No
         tempfile.TemporaryDirectory(prefix="ifmdm-probe-", dir=folder) as own,
         open_source(item, s3, Path(own)) as path,
     ):
-        sha256, size = file_sha256(path), path.stat().st_size
+        sha256, size = sha256_of_file(path), path.stat().st_size
         common = {"sha256": sha256, "size": size, "stamp": item.stamp}
         if size == 0:
             return Probed(**common, fault_reason="empty", fault_detail="the file has 0 bytes")

@@ -13,10 +13,11 @@ from typing import Any
 
 from ifmdm_core.errors import BadInput, Conflict, Forbidden, NotFound, Unsupported
 from ifmdm_core.media.decoder_process import DecoderProcess
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config, Storage
 from pipelines.clips.cut import CutClip, Fault, cut_span, warm_up
 from pipelines.clips.sources import SourceItem, open_source
-from pipelines.dataset.ids import clip_id, file_sha256
+from pipelines.dataset.ids import clip_id
 from pipelines.dataset.manifest import ShardEntry
 from pipelines.dataset.parameters import ClipParameters
 from pipelines.dataset.plan import PlannedSource, Span
@@ -161,7 +162,7 @@ class ClipShardBuilder:
             path = stack.enter_context(open_source(item, self._s3, room))
         except (NotFound, Forbidden) as error:
             return Fault("missing" if isinstance(error, NotFound) else "forbidden", str(error))
-        if file_sha256(path) != source.sha256:
+        if sha256_of_file(path) != source.sha256:
             return Fault("changed", f"{source.file}: its content changed after it was planned; run again")
         return path
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from pipelines.dataset.parameters import FORMAT
-
-_BLOCK = 1 << 20
 
 
 def digest(*values: Any, length: int = 32) -> str:
@@ -26,12 +23,3 @@ def clip_id(source_sha256: str, start: float, end: float, generation: str) -> st
 def feature_digest(kind: str, encoder: str, generation: str, **settings: Any) -> str:
     """The name of a feature set: what made it and from which clips. Batch size and device do not count."""
     return digest(kind, encoder, generation, settings, length=16)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, 64 hexadecimal digits."""
-    running = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            running.update(block)
-    return running.hexdigest()

@@ -181,7 +181,7 @@ def commit(storage: Storage, change: Callable[[Manifest], Manifest | None]) -> M
             update={
                 "number": base.number + 1,
                 "writer": uuid4().hex,
-                "written": _now(),
+                "written": utc_now(),
                 "format": MANIFEST_FORMAT,
             }
         )
@@ -205,7 +205,8 @@ def _is_ours(storage: Storage, key: str, written: Manifest) -> bool:
         return False
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The time as records have it: `2026-01-31T12:00:00Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 

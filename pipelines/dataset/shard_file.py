@@ -17,9 +17,9 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import Storage
 from ifmdm_core.storage_faults import disk_errors
-from pipelines.dataset.ids import file_sha256
 from pipelines.dataset.manifest import ShardEntry
 from pipelines.dataset.schema import CLIPS, check_schema, feature_schema, metadata_of, with_metadata
 
@@ -121,7 +121,7 @@ def _write(
             found = sum(reader.get_batch(k).num_rows for k in range(reader.num_record_batches))
         if found != expected:
             raise IfmdmError(f"{folder}/{name}: {expected} rows written, {found} read back")
-        sha256, size = file_sha256(path), path.stat().st_size
+        sha256, size = sha256_of_file(path), path.stat().st_size
         key = f"{folder}/{name}-{sha256[:8]}.arrow"
         storage.upload(key, path)
     frames, holes = counts()
@@ -155,7 +155,7 @@ def open_shard(
         if path is None:
             path = Path(room) / "shard.arrow"
             storage.fetch(entry.key, path)
-        if verify and path.exists() and (found := file_sha256(path)) != entry.sha256:
+        if verify and path.exists() and (found := sha256_of_file(path)) != entry.sha256:
             raise Conflict(
                 f"{storage.root}/{entry.key} has sha256 {found[:12]}, the manifest says {entry.sha256[:12]}",
                 fix="it is damaged: ifmdm data verify --repair, then run again",

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ifmdm_core.media.files import published
 from ifmdm_core.metrics.tables import Table
+from ifmdm_core.provenance import sha256_of_file
 from pipelines.dataset.ids import digest
 from pipelines.evaluate.examiner import ClipJob, ClipResult, RowResult
 from pipelines.evaluate.rows import Row
@@ -43,7 +44,7 @@ class Finished:
         strangers = [clip.content for clip in job.strangers] if row.kind in ("truth", "shuffled") else []
         return digest(
             VERSION, self.settings, self.bundle if row.kind in RENDERED else "", job.clip.content, strangers,
-            row.model_dump(mode="json", exclude={"videos", "table", "name"}), _file_digest(video),
+            row.model_dump(mode="json", exclude={"videos", "table", "name"}), sha256_of_file(video) if video else "",
         )  # fmt: skip
 
     def get(self, job: ClipJob, row: Row) -> tuple[RowResult, NDArray[np.float32] | None] | None:
@@ -105,12 +106,6 @@ class Finished:
 def slug(name: str) -> str:
     """A name as a file name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"
-
-
-def _file_digest(path: str | None) -> str:
-    from pipelines.dataset.ids import file_sha256
-
-    return file_sha256(Path(path)) if path else ""
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ifmdm_core.errors import BadInput, NotFound
 from ifmdm_core.metrics.stage import find_clips
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config, open_storage
 from pipelines.dataset.columns import read_columns
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ids import digest, file_sha256
+from pipelines.dataset.ids import digest
 from pipelines.dataset.manifest import latest
 from pipelines.dataset.selection import COLUMNS, load_selection
 
@@ -58,7 +59,7 @@ def held_out_clips(
     found = []
     for path, kind in find_clips(folder):
         name = "__".join(path.relative_to(folder).with_suffix("").parts)
-        found.append(HeldClip(name=name, kind=kind, content=file_sha256(path), path=str(path)))
+        found.append(HeldClip(name=name, kind=kind, content=sha256_of_file(path), path=str(path)))
     doubled = [name for name, count in Counter(clip.name for clip in found).items() if count > 1]
     if doubled:
         raise BadInput(f"{uri} has two videos named {doubled[0]!r}", fix="rename one of them")

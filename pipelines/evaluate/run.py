@@ -17,8 +17,9 @@ from ifmdm_core.metrics.evaluate import FULL, QUICK, Effort
 from ifmdm_core.metrics.stage import OWN
 from ifmdm_core.metrics.sync_model import ASSETS
 from ifmdm_core.metrics.video_score import Judges
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config
-from pipelines.dataset.ids import digest, file_sha256
+from pipelines.dataset.ids import digest
 from pipelines.evaluate.baselines import baseline_row
 from pipelines.evaluate.evaluation import Evaluation
 from pipelines.evaluate.examiner import Setup
@@ -117,7 +118,7 @@ def evaluate(
     scorer = ASSETS / "r.safetensors"
     pictures = {
         "version": VERSION, "size": setup.size, "seconds": setup.seconds, "judges": judges.digests,
-        "scorer": file_sha256(scorer) if scorer.is_file() else "",
+        "scorer": sha256_of_file(scorer) if scorer.is_file() else "",
     }  # fmt: skip
     settings = {**pictures, "effort": dataclasses.asdict(effort)}
     kinds = sorted({clip.kind for clip in chosen})

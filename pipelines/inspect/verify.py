@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unsupported
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import Item
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.ids import file_sha256
 from pipelines.dataset.manifest import FeatureSet, FileRef, ShardEntry
 from pipelines.dataset.plan import Plan
 from pipelines.dataset.quarantine import QuarantineRecord
@@ -181,7 +181,7 @@ class _Walk:
                 self.dataset.storage.fetch(ref.key, path)
             _check_size(path.stat().st_size if path.is_file() else None, ref)
             # It ends here where the digest is wrong: opening a damaged Arrow file may do worse than raise.
-            if (found := file_sha256(path)) != ref.sha256:
+            if (found := sha256_of_file(path)) != ref.sha256:
                 raise Conflict(f"its sha256 is {found[:8]}…, the manifest says {ref.sha256[:8]}…")
             look(path)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ifmdm_core.bundle import BundleRecord
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config, open_storage
 from ifmdm_core.uri import Uri
 from pipelines.tracking.resolve import open_model
@@ -96,7 +97,7 @@ def _of_bundle(name: PartName, source: str, mlflow: str | None, s3: S3Config | N
 
 def _of_run(name: PartName, source: str, scratch: Path, s3: S3Config | None) -> Part:
     from pipelines.training.result import read_result
-    from pipelines.training.run import RunFolder, file_digest
+    from pipelines.training.run import RunFolder
 
     run = RunFolder.at(source, s3)
     stage = run.record().stage
@@ -112,7 +113,7 @@ def _of_run(name: PartName, source: str, scratch: Path, s3: S3Config | None) -> 
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         run.storage.fetch(f"result/{file}", path)
-        if (found := file_digest(path)) != digest:
+        if (found := sha256_of_file(path)) != digest:
             raise Conflict(
                 f"{source}/result/{file} has sha256 {found}, its record says {digest}",
                 fix="it was damaged or changed: train again from the last checkpoint",

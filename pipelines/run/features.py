@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,15 @@ from typing import Any
 from ifmdm_core.errors import BadInput
 from ifmdm_core.storage import S3Config, Storage
 from pipelines.dataset.dataset import Dataset
-from pipelines.dataset.manifest import FeatureSet, Manifest, ShardEntry, commit, feature_inputs, latest
+from pipelines.dataset.manifest import (
+    FeatureSet,
+    Manifest,
+    ShardEntry,
+    commit,
+    feature_inputs,
+    latest,
+    utc_now,
+)
 from pipelines.features.encoders import EncoderIdentity, motion_identity, speech_identity
 from pipelines.features.shard import FeatureResult, FeatureShardWork, FeatureWanted
 from pipelines.run.commits import Committer, Finished, finished, list_features
@@ -152,7 +159,7 @@ class FeaturesRun:
                 FeatureSet(
                     kind=one.kind, digest=one.digest, generation=self._generation, dim=identity.dim,
                     encoder=identity.encoder, made_by=identity.made_by,
-                    created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    created=utc_now(),
                 ),
             )  # fmt: skip
         return base.model_copy(update={"features": sets})

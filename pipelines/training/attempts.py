@@ -25,7 +25,8 @@ from typing import Any
 from ifmdm_core import errors
 from ifmdm_core.errors import Busy, Conflict, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import Storage
-from pipelines.training.run import RunFolder, utc_now
+from pipelines.dataset.manifest import utc_now
+from pipelines.training.run import RunFolder
 
 LEASE_S = 5.0
 """Between two renewals of a lease."""

@@ -19,8 +19,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unavailable, Unsupported
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import Storage
-from pipelines.training.run import file_digest, utc_now
+from pipelines.dataset.manifest import utc_now
 
 CHECKPOINT_FORMAT = 1
 _ROOT, _RECORD = "checkpoints/", "checkpoint.json"
@@ -85,7 +86,7 @@ class Checkpoints:
             save_state(local, state)
             parts, sizes = {}, {}
             for path in sorted(local.glob("part-*.safetensors")):
-                sha256 = file_digest(path)
+                sha256 = sha256_of_file(path)
                 name = f"{path.stem}-{sha256[:8]}{path.suffix}"
                 self.storage.upload(f"{_ROOT}{_folder(step)}/{name}", path)
                 parts[name], sizes[name] = sha256, path.stat().st_size
@@ -134,7 +135,7 @@ class Checkpoints:
                     self.storage.fetch(key, path)
                 except NotFound:
                     raise _damaged(f"{self.storage.root}/{key} is missing", checkpoint) from None
-                found = file_digest(path)
+                found = sha256_of_file(path)
                 if found != sha256:
                     raise _damaged(
                         f"{self.storage.root}/{key} has sha256 {found}, its record says {sha256}", checkpoint

@@ -17,6 +17,7 @@ from uuid import uuid4
 from ifmdm_core.config import read_mapping, set_value, validate
 from ifmdm_core.errors import BadInput, Conflict
 from ifmdm_core.storage import S3Config
+from pipelines.dataset.manifest import utc_now
 from pipelines.tracking.spool import Spool
 from pipelines.training.config import TrainingConfig, WorkersConfig
 from pipelines.training.data import open_dataset, survey
@@ -25,7 +26,7 @@ from pipelines.training.git_state import git_state
 from pipelines.training.process import Job
 from pipelines.training.progress import TrainingProgress
 from pipelines.training.result import ResultRecord, read_result
-from pipelines.training.run import DataRecord, RunFolder, RunRecord, utc_now
+from pipelines.training.run import DataRecord, RunFolder, RunRecord
 from pipelines.training.stage import Facts, Materials, Stage, say_nothing
 from pipelines.training.stages import stage_named
 from pipelines.training.tracked import tracked_run

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from ifmdm_core.errors import BadInput, NotFound
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.training.fit import averaged_weights
-from pipelines.training.run import DataRecord, RunFolder, RunRecord, file_digest, utc_now
+from pipelines.dataset.manifest import utc_now
+from pipelines.training.run import DataRecord, RunFolder, RunRecord
 
 if TYPE_CHECKING:
     from ifmdm_core.training.task import TrainingTask
@@ -61,7 +63,7 @@ def write_result(
         target = Path(scratch) / stage.result
         task.export(target, lineage)
         files = sorted(path for path in Path(scratch).rglob("*") if path.is_file())
-        sha256 = {path.relative_to(scratch).as_posix(): file_digest(path) for path in files}
+        sha256 = {path.relative_to(scratch).as_posix(): sha256_of_file(path) for path in files}
         for path in files:
             run.storage.upload(f"result/{path.relative_to(scratch).as_posix()}", path)
     result = ResultRecord(

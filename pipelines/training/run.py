@@ -10,7 +10,6 @@ Everything is written through `Storage`, so a run is the same on a folder and in
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unavailable, Unsupported
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config
 from pipelines.run.patient_storage import PatientStorage
 from pipelines.training.git_state import GitState
@@ -146,7 +146,7 @@ class RunFolder:
         """Upload the files of a local folder; their keys carry their digests, so racing writers do no harm."""
         kept: dict[str, StartFile] = {}
         for path in sorted(folder.iterdir()):
-            sha256 = file_digest(path)
+            sha256 = sha256_of_file(path)
             key = f"start/{path.stem}-{sha256[:8]}{path.suffix}"
             self.storage.upload(key, path)
             kept[path.name] = StartFile(key=key, sha256=sha256)
@@ -160,7 +160,7 @@ class RunFolder:
         """
         for name, file in record.start.items():
             self.storage.fetch(file.key, folder / name)
-            found = file_digest(folder / name)
+            found = sha256_of_file(folder / name)
             if found != file.sha256:
                 raise Conflict(
                     f"{self.uri}/{file.key} has sha256 {found}, the run was started with {file.sha256}",
@@ -175,13 +175,3 @@ def list_runs(uri: str, s3: S3Config | None = None) -> Iterator[RunFolder]:
         name, slash, rest = item.key.partition("/")
         if slash and rest == "run.json":
             yield RunFolder.at(f"{root}/{name}", s3)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def utc_now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ifmdm_core.bundle import load_bundle
 from ifmdm_core.errors import BadInput, Conflict
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import S3Config
 from ifmdm_core.training.optimiser import OptimiserConfig
 from ifmdm_core.training.speech_crops import SpeechAugmentation
@@ -29,7 +30,7 @@ from pipelines.dataset.reader import MotionReader
 from pipelines.training.config import TrainingConfig, anchored_model
 from pipelines.training.data import Needs, open_reader
 from pipelines.training.lip_map import fitted_lip_map, lip_map_of, require_same_motion_encoder
-from pipelines.training.run import DataRecord, file_digest
+from pipelines.training.run import DataRecord
 from pipelines.training.stage import Facts, Materials, Stage
 
 STATISTICS, LIPS = "statistics.safetensors", "lips.safetensors"
@@ -75,7 +76,7 @@ class SpeechStage(Stage):
         model = speech_model_from(start) if start else new_speech_model(config.model, config.fit.seed)
         if start is not None:
             _require_fit(model.config, config.model, start)
-        parents = {"speech": file_digest(start / "model.safetensors")} if start else {}
+        parents = {"speech": sha256_of_file(start / "model.safetensors")} if start else {}
         return Facts({"speech": sum(p.numel() for p in model.parameters())}, parents)
 
     def prepare(self, materials: Materials) -> None:

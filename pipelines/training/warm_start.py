@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from ifmdm_core.bundle import load_bundle
 from ifmdm_core.errors import BadInput, Conflict
+from ifmdm_core.provenance import sha256_of_file
 from pipelines.training.config import StartConfig
-from pipelines.training.run import file_digest
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def find_start(start: StartConfig, name: str) -> StartWeights | None:
     else:
         return None
     _, config, lineage = read_weights(path)
-    return StartWeights(where, path, config, lineage, file_digest(path))
+    return StartWeights(where, path, config, lineage, sha256_of_file(path))
 
 
 def copy_into(start: StartWeights | None, target: Path) -> None:

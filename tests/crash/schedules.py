@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import open_storage
-from pipelines.dataset.ids import file_sha256
 from pipelines.dataset.manifest import Manifest, latest
 from tests.crash.ray_nodes import RayNodes, command_of, descendants
 from tests.crash.reporting import arguments_of, report
@@ -128,7 +128,7 @@ class Watcher:
                 continue
             if not path.exists():
                 self.wrong.append(f"manifest {manifest.number} lists {key}, which is not there")
-            elif (found := file_sha256(path)) != ref.sha256:
+            elif (found := sha256_of_file(path)) != ref.sha256:
                 self.wrong.append(
                     f"manifest {manifest.number} lists {key} as {ref.sha256[:8]}, it is {found[:8]}"
                 )

@@ -146,9 +146,9 @@ def test_weights_of_another_shape_are_told(tiny_bundle, bundle):
     config = motion.config.model_copy(update={"depth": 1})
     save_weights(bundle / "motion.safetensors", motion, config)
     record = json.loads((bundle / "bundle.json").read_text())
-    from ifmdm_core.bundle import _sha256
+    from ifmdm_core.provenance import sha256_of_file
 
-    record["sha256"]["motion.safetensors"] = _sha256(bundle / "motion.safetensors")
+    record["sha256"]["motion.safetensors"] = sha256_of_file(bundle / "motion.safetensors")
     (bundle / "bundle.json").write_text(json.dumps(record))
     with pytest.raises(BadInput, match="does not fit"):
         load_bundle(bundle).motion()

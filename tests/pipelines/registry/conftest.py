@@ -11,11 +11,12 @@ import pytest
 
 from ifmdm_core.bundle import Bundle, load_bundle
 from ifmdm_core.metrics.tables import Figure
+from ifmdm_core.provenance import sha256_of_file
 from pipelines.evaluate.report import EvaluationReport, HeldOut
 from pipelines.features.encoders import speech_identity
 from pipelines.training.git_state import GitState
 from pipelines.training.result import RESULT, ResultRecord
-from pipelines.training.run import DataRecord, RunFolder, RunRecord, file_digest
+from pipelines.training.run import DataRecord, RunFolder, RunRecord
 
 GOOD = {"S": 2.0, "lip_r": 0.5, "reconstruction_gain_db": 4.0, "seam_ratio": 1.0}
 
@@ -75,7 +76,7 @@ def write_run(folder: Path, stage: str, weights: Path, bundle: Bundle, data: Dat
     files = sorted(path for path in target.rglob("*") if path.is_file())
     result = ResultRecord(
         name=folder.name, train_id=train_id, stage=stage, step=100, created="2026-01-01T00:00:00Z",
-        sha256={path.relative_to(target).as_posix(): file_digest(path) for path in files},
+        sha256={path.relative_to(target).as_posix(): sha256_of_file(path) for path in files},
         checkpoint="d" * 64, data=data, lineage={},
     )  # fmt: skip
     run.storage.put(RESULT, result.model_dump_json().encode())
