@@ -1,1 +1,6 @@
-"""Rendering as a service. Nothing here yet; the stages it will serve live in `ifmdm_core`."""
+"""Rendering as a service: three stages on Ray Serve, the flow that drives them, and the HTTP surface in front.
+
+    speech_encoder, motion_sampler, frame_decoder   the stages: unary, idempotent, no request state (contract 4)
+    flow                                            one render over the stages; for the gateway and for job workers
+    gateway, studio, client                         what people and programs talk to
+"""
