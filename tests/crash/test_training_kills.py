@@ -13,7 +13,7 @@ def test_a_training_under_kill_9_ends_with_the_weights_and_the_curve_of_an_undis
 ) -> None:
     seeds = seeds_of_this_commit(len(VICTIMS))
     reports = []
-    for report in run_all(seeds, "demo", longest_s=5.0):
+    for report in run_all(seeds, "demo", down_s=5.0):
         reports.append(report)
         with capsys.disabled():
             print(f"\nIFMDM_CRASH_SEED={seeds.start}: {report}")

@@ -44,11 +44,9 @@ class Schedule:
     """Of MLflow."""
 
     @classmethod
-    def draw(cls, seed: int, longest_s: float) -> Schedule:
-        chance = random.Random(seed)
-        return cls(
-            seed, VICTIMS[seed % len(VICTIMS)], chance.randrange(1, STEPS - 10), chance.uniform(2, longest_s)
-        )
+    def draw(cls, seed: int, down_s: float) -> Schedule:
+        step = random.Random(seed).randrange(1, STEPS - 10)
+        return cls(seed, VICTIMS[seed % len(VICTIMS)], step, down_s)
 
 
 class Room:
@@ -167,7 +165,8 @@ def execute(schedule: Schedule, room: Room) -> dict[str, object]:
     assert room.in_mlflow(name) == room.losses, f"seed {schedule.seed}: another curve than undisturbed"
     return {
         "seed": schedule.seed, "victim": schedule.victim, "killed": killed, "wanted_step": schedule.step,
-        "at_step": at, "down_s": round(schedule.down_s, 1), "first_exit": first, "resumed": resumed,
+        "at_step": at, "down_s": schedule.down_s if schedule.victim == "mlflow" else 0, "first_exit": first,
+        "resumed": resumed,
         "sha256": next(iter(room.sha256.values()))[:12], "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
 
@@ -197,7 +196,7 @@ def _kill(schedule: Schedule, run: subprocess.Popen[bytes], room: Room) -> str:
     return f"worker {victim}"
 
 
-def run_all(seeds: range, bundle: str, *, longest_s: float = 10.0) -> Iterator[dict[str, object]]:
+def run_all(seeds: range, bundle: str, *, down_s: float = 10.0) -> Iterator[dict[str, object]]:
     """Reports of the seeds' schedules, on one cluster and one MLflow."""
     with (
         tempfile.TemporaryDirectory(prefix="ifmdm-chaos-") as room,
@@ -209,7 +208,7 @@ def run_all(seeds: range, bundle: str, *, longest_s: float = 10.0) -> Iterator[d
             cluster.wait(1)
             base = Room(Path(room), cluster, mlflow, bundle)
             for seed in seeds:
-                yield execute(Schedule.draw(seed, longest_s), base)
+                yield execute(Schedule.draw(seed, down_s), base)
         finally:
             mlflow.stop()
 
@@ -219,9 +218,9 @@ def main() -> None:
         description="Kill workers, drivers and MLflow at seeded steps of a training."
     )
     parser.add_argument("--bundle", default="demo", help="model bundle of the features")
-    parser.add_argument("--longest", type=float, default=60.0, help="seconds that MLflow is down at most")
+    parser.add_argument("--down", type=float, default=60.0, help="seconds that MLflow is down")
     arguments, seeds = arguments_of(parser, "0:12")
-    reports = run_all(seeds, arguments.bundle, longest_s=arguments.longest)
+    reports = run_all(seeds, arguments.bundle, down_s=arguments.down)
     report(seeds, reports, "the weights and the curve of the undisturbed training", arguments.log)
 
 
