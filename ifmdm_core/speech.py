@@ -1,9 +1,9 @@
 """Speech features on video frames, from any Wav2Vec2 or HuBERT checkpoint (paper, section 3.3; speech condition).
 
 The encoder turns 16 kHz audio into tokens (50 a second for the usual checkpoints); frames take the linear
-interpolation between the tokens around their time. Long audio goes through windows on a fixed grid that overlap
-and are cross-faded, so memory does not grow with duration, and any span of frames can be had alone with the very
-values that the whole would give.
+interpolation between the tokens around their time. Long audio goes through overlapping windows (`speech_windows`),
+so memory does not grow with duration, and any span of frames can be had alone with the very values that the whole
+would give.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ifmdm_core.errors import BadInput, NotFound, Unsupported
+from ifmdm_core.speech_windows import SAMPLE_RATE, SpeechWindows, interpolate_tokens, speech_frames
 
-SAMPLE_RATE = 16000
 NORMALISATION_FLOOR = 10.0 ** (-50 / 20)
 """Windows quieter than -50 dBFS are not amplified further: room tone stays room tone."""
 
@@ -32,21 +32,6 @@ def normalise(samples: Tensor) -> Tensor:
     centred = samples - samples.mean(-1, keepdim=True)
     deviation = centred.square().mean(-1, keepdim=True).sqrt()
     return centred / deviation.clamp_min(NORMALISATION_FLOOR)
-
-
-def interpolate_tokens(tokens: Tensor, positions: Tensor) -> Tensor:
-    """Tokens [..., t, dim] at fractional `positions` [frames], linear, held at the ends: [..., frames, dim]."""
-    last = tokens.shape[-2] - 1
-    positions = positions.clamp(0, last)
-    low = positions.floor().long().clamp(max=max(last - 1, 0))
-    share = (positions - low).to(tokens.dtype)[:, None]  # [frames, 1]
-    high = (low + 1).clamp(max=last)
-    return tokens[..., low, :] * (1 - share) + tokens[..., high, :] * share
-
-
-def speech_frames(num_samples: int, fps: int) -> int:
-    """Video frames that 16 kHz audio lasts: floor(samples * fps / 16000 + 1/2), in integers."""
-    return (2 * num_samples * fps + SAMPLE_RATE) // (2 * SAMPLE_RATE)
 
 
 class SpeechEncoder:
@@ -85,20 +70,38 @@ class SpeechEncoder:
         self.layers = tuple(layers)
         self.combine = combine
         self.normalised = normalised
-        self.stride = int(np.prod(config.conv_stride))
-        """Samples between tokens."""
-        self.receptive = 1
-        """Samples that one token sees before the transformer."""
-        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-            self.receptive = (self.receptive - 1) * stride + kernel
-        self.dim: int = config.hidden_size * (len(layers) if combine == "concat" else 1)
-        self._window = max(4, round(window_s * SAMPLE_RATE / self.stride))  # tokens
-        self._overlap = round(overlap_s * SAMPLE_RATE / self.stride)
-        if not 0 < 2 * self._overlap < self._window:
+        stride = int(np.prod(config.conv_stride))
+        receptive = 1
+        for kernel, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+            receptive = (receptive - 1) * step + kernel
+        self.windows = SpeechWindows(
+            stride=stride,
+            receptive=receptive,
+            window=max(4, round(window_s * SAMPLE_RATE / stride)),
+            overlap=round(overlap_s * SAMPLE_RATE / stride),
+            dim=config.hidden_size * (len(layers) if combine == "concat" else 1),
+        )
+        """How audio is cut; with it alone, windows can be encoded anywhere."""
+        if not 0 < 2 * self.windows.overlap < self.windows.window:
             raise BadInput(
                 f"speech windows of {window_s} s with {overlap_s} s overlap",
                 fix="keep the overlap above 0 and below half a window",
             )
+
+    @property
+    def stride(self) -> int:
+        """Samples between tokens."""
+        return self.windows.stride
+
+    @property
+    def receptive(self) -> int:
+        """Samples that one token sees before the transformer."""
+        return self.windows.receptive
+
+    @property
+    def dim(self) -> int:
+        """Width of a feature."""
+        return self.windows.dim
 
     @classmethod
     def load(
@@ -164,11 +167,6 @@ class SpeechEncoder:
         options.setdefault("normalised", _expects_normalised(folder if local else None, config))
         return cls(model.to(device), layers, **options)
 
-    def frame_positions(self, num_frames: int, fps: float = 25, first_frame: int = 0) -> Tensor:
-        """Token position of each frame's time, float64 [num_frames]; token k is centred on its receptive field."""
-        times = torch.arange(first_frame, first_frame + num_frames, dtype=torch.float64) / fps
-        return (times * SAMPLE_RATE - self.receptive / 2) / self.stride
-
     def encode(self, samples: Samples, fps: int = 25, num_frames: int | None = None) -> Tensor:
         """Features of a whole recording.
 
@@ -206,72 +204,39 @@ class SpeechEncoder:
         if len(samples) < 1.5 * SAMPLE_RATE:
             raise BadInput(f"{len(samples) / SAMPLE_RATE:.2f} s of audio", fix="give at least 1.5 s")
         windowed = self.encode(samples, fps)
-        total = self._num_tokens(len(samples))
-        tokens = self._forward(torch.from_numpy(np.ascontiguousarray(samples)), total)
-        whole = interpolate_tokens(tokens, self.frame_positions(len(windowed), fps).to(tokens.device))
+        tokens = self.forward(torch.from_numpy(np.ascontiguousarray(samples))[None])[0]
+        whole = interpolate_tokens(tokens, self.windows.frame_positions(len(windowed), fps).to(tokens.device))
         cosine = torch.nn.functional.cosine_similarity(windowed, whole, dim=1)
         return float(cosine[fps // 2 : len(cosine) - fps // 2].mean())
-
-    def _num_tokens(self, num_samples: int) -> int:
-        return max(1, (num_samples - self.receptive) // self.stride + 1)
 
     def _span(self, samples: Samples, first: int, count: int, fps: int, cache: dict[int, Tensor]) -> Tensor:
         if samples.ndim != 1 or not len(samples):
             raise BadInput(f"speech samples of shape {samples.shape}", fix="give mono audio [n] with n > 0")
         if not np.isfinite(samples).all():
             raise BadInput("speech samples hold NaN or infinity", fix="decode the audio again")
-        total = self._num_tokens(len(samples))
-        positions = self.frame_positions(count, fps, first).clamp(0, total - 1)
         if not count:
             return torch.zeros(0, self.dim, device=self.model.device)
-        low, high = int(positions[0]), min(total, int(positions[-1]) + 2)
-        tokens = self._blend(samples, low, high, total, cache)  # [high - low, dim]
-        return interpolate_tokens(tokens, (positions - low).to(tokens.device))
-
-    def _blend(self, samples: Samples, low: int, high: int, total: int, cache: dict[int, Tensor]) -> Tensor:
-        """Tokens [low, high) of the recording, cross-faded from the windows of the grid that hold them."""
-        hop = self._window - self._overlap
-        last = max(0, -(-(total - self._overlap) // hop) - 1)  # the last window that adds tokens
-        mixed = torch.zeros(high - low, self.dim, device=self.model.device)
-        weights = torch.zeros(high - low, 1, device=self.model.device)
-        wanted = range(max(0, (low - self._window) // hop), min(last, high // hop) + 1)
-        for stale in [k for k in cache if k < wanted.start]:
+        wanted = self.windows.needed(len(samples), first, count, fps)
+        for stale in [k for k in cache if k < wanted[0]]:
             del cache[stale]
         for k in wanted:
-            start, stop = k * hop, min(total, k * hop + self._window)
-            a, b = max(low, start), min(high, stop)
-            if a >= b:
-                continue
             if k not in cache:
-                end = (stop - 1) * self.stride + self.receptive
-                piece = samples[start * self.stride : end]
-                cache[k] = self._forward(torch.from_numpy(np.array(piece, np.float32)), stop - start)
-            fade = self._fade(stop - start, k > 0, k < last).to(mixed.device)
-            mixed[a - low : b - low] += fade[a - start : b - start, None] * cache[k][a - start : b - start]
-            weights[a - low : b - low] += fade[a - start : b - start, None]
-        return mixed / weights
-
-    def _fade(self, length: int, before: bool, after: bool) -> Tensor:
-        """Weights [length] of a window's tokens: ramps over the overlaps, nothing for the outermost quarter."""
-        quarter = self._overlap / 4
-        ramp = ((torch.arange(self._overlap) + 0.5 - quarter) / (2 * quarter)).clamp(1e-6, 1.0)
-        fade = torch.ones(length)
-        if before:
-            fade[: self._overlap] *= ramp[:length]
-        if after:
-            fade[-self._overlap :] *= ramp.flip(0)
-        return fade
+                piece = samples[self.windows.samples_of(k, len(samples))]
+                cache[k] = self.forward(torch.from_numpy(np.array(piece, np.float32))[None])[0]
+        return self.windows.blend(cache, len(samples), first, count, fps)
 
     @torch.no_grad()
-    def _forward(self, samples: Tensor, num_tokens: int) -> Tensor:
-        """One window of samples [n] through the model: float32 [num_tokens, dim]."""
-        short = self.receptive - len(samples)
+    def forward(self, windows: Tensor) -> Tensor:
+        """Windows of samples [B, n] of one length, in one pass: tokens float32 [B, t, dim] on the model's device."""
+        num_tokens = self.windows.num_tokens(windows.shape[1])
+        short = self.receptive - windows.shape[1]
         if short > 0:
-            samples = torch.nn.functional.pad(samples, (0, short))
-        samples = normalise(samples) if self.normalised else samples
-        inputs = samples[None].to(self.model.device, self.model.dtype)  # [1, n]
-        states = self.model(inputs, output_hidden_states=True).hidden_states  # depth x [1, t, hidden]
-        chosen = [states[layer][0, :num_tokens].float() for layer in self.layers]
+            windows = torch.nn.functional.pad(windows, (0, short))
+        if self.normalised:
+            windows = torch.stack([normalise(window) for window in windows])
+        inputs = windows.to(self.model.device, self.model.dtype)
+        states = self.model(inputs, output_hidden_states=True).hidden_states  # depth x [B, t, hidden]
+        chosen = [states[layer][:, :num_tokens].float() for layer in self.layers]
         return torch.cat(chosen, -1) if self.combine == "concat" else torch.stack(chosen).mean(0)
 
 

@@ -7,14 +7,16 @@ account for it (metrics per stage, busy seconds per job and tenant) without a se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ifmdm_core.controls import RenderControls
-from ifmdm_core.motion.config import MotionConfig
-from ifmdm_core.speech_windows import SpeechWindows
+
+if TYPE_CHECKING:  # both import torch, which commands that only name these records do without
+    from ifmdm_core.motion.config import MotionConfig
+    from ifmdm_core.speech_windows import SpeechWindows
 
 Floats = NDArray[np.float32]
 Value = TypeVar("Value")
@@ -39,7 +41,7 @@ class Reply(Generic[Value]):
 
 @dataclass(frozen=True)
 class IdentityRef:
-    """An aligned portrait in the identity store. Knowing a digest is no right to it: the tenant comes from the token."""
+    """An aligned portrait in the store. Knowing a digest is no right to it: the tenant comes from the token."""
 
     tenant: str
     digest: str
@@ -120,5 +122,5 @@ class Stages(Protocol):
         ...
 
     async def decode(self, call: ChunkCall) -> Reply[bytes]:
-        """One closed group of pictures: H.264 in NUT, pts from 0 in frames, no B frames, same headers in every chunk."""
+        """A closed group of pictures: H.264 in NUT, pts from 0 in frames, no B frames, same headers in every chunk."""
         ...

@@ -76,9 +76,9 @@ def test_token_times_are_the_middles_of_what_tokens_see(encoder):
     assert (encoder.stride, encoder.receptive) == (320, 720)
     # token k sees samples 320 k to 320 k + 720, so its middle is at 320 k + 360
     frame = torch.tensor([3.0])
-    assert encoder.frame_positions(1, fps=16000 / (320 * 3 + 360), first_frame=1).item() == pytest.approx(
-        frame.item()
-    )
+    assert encoder.windows.frame_positions(
+        1, fps=16000 / (320 * 3 + 360), first_frame=1
+    ).item() == pytest.approx(frame.item())
 
 
 def test_an_event_shows_at_its_frame(model):
@@ -86,7 +86,7 @@ def test_an_event_shows_at_its_frame(model):
     samples = np.zeros(25600, np.float32)
     samples[12800 - 200 : 12800 + 200] = noise(0.025)
     front = model.feature_extractor(torch.from_numpy(samples)[None])[0].T.detach()  # [t, 12]
-    frames = interpolate_tokens(front, SpeechEncoder(model).frame_positions(40))
+    frames = interpolate_tokens(front, SpeechEncoder(model).windows.frame_positions(40))
     heard = frames.abs().sum(1).nonzero()[:, 0]
     assert heard.float().mean().item() == pytest.approx(20, abs=0.5)
 
