@@ -26,7 +26,10 @@ OURS = ("serve", "ifmdm_core")
 _request: ContextVar[str] = ContextVar("request", default="")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SECRET = re.compile(
-    r"""(?ix)( \bbearer\s+ | (?:token|authorization|password|secret|signature)["']?\s*[=:]\s*["']?(?:basic\s+|bearer\s+)? )
+    r"""(?ix)
+    ( \b bearer \s+
+    | (?: token|authorization|password|secret|signature ) ["']? \s* [=:] \s* ["']? (?: basic\s+ | bearer\s+ )?
+    )
     [^\s"',;&]+"""
 )
 _SECRET_FIELD = re.compile(r"(?i)token|authorization|cookie|password|secret|^key$")
