@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from types import TracebackType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -26,10 +26,11 @@ from serve.metric_table import METRICS, STAGES
 
 
 class RenderWatch:
-    """One render under way: tell it of chunks as they leave."""
+    """One render under way: tell it of chunks as they leave, and of its end (as a context, the end is noticed)."""
 
     def __init__(self, model: str, metrics: GatewayMetrics) -> None:
-        self._model, self._metrics, self._began = model, metrics, time.monotonic()
+        self._model, self._metrics, self._began, self._ended = model, metrics, time.monotonic(), False
+        metrics.count("ifmdm_renders_under_way")
         self.first_frame_s: float | None = None
         """Seconds from the beginning to the first chunk; None before it."""
         self.video_s = 0.0
@@ -47,6 +48,24 @@ class RenderWatch:
             self._metrics.histogram("ifmdm_render_first_frame_seconds", self.first_frame_s, self._model)
         self.video_s += frames / fps
         self._metrics.count("ifmdm_render_video_seconds_total", frames / fps, self._model)
+
+    def end(self, outcome: str) -> None:
+        """It ended: `finished`, or what `outcome_of` calls its error. Only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        self._metrics.count("ifmdm_renders_under_way", -1)
+        self._metrics.count("ifmdm_renders_total", 1, self._model, outcome)
+        if outcome == "finished" and self.video_s:
+            self._metrics.histogram("ifmdm_render_real_time_ratio", self.seconds / self.video_s, self._model)
+
+    def __enter__(self) -> RenderWatch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end("finished" if error is None else outcome_of(error))
 
 
 class GatewayMetrics:
@@ -104,22 +123,9 @@ class GatewayMetrics:
         """A portrait was registered."""
         self.count("ifmdm_identities_total", 1, "new" if new else "known")
 
-    @contextmanager
-    def render(self, model: str) -> Iterator[RenderWatch]:
-        """Around one admitted render, from its request fully read to its end; the outcome is how the block ends."""
-        watch = RenderWatch(model, self)
-        outcome = "finished"
-        self.count("ifmdm_renders_under_way")
-        try:
-            yield watch
-        except BaseException as error:
-            outcome = outcome_of(error)
-            raise
-        finally:
-            self.count("ifmdm_renders_under_way", -1)
-            self.count("ifmdm_renders_total", 1, model, outcome)
-            if outcome == "finished" and watch.video_s:
-                self.histogram("ifmdm_render_real_time_ratio", watch.seconds / watch.video_s, model)
+    def render(self, model: str) -> RenderWatch:
+        """Begins an admitted render, its request fully read."""
+        return RenderWatch(model, self)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All figures as text, and its content type: Prometheus's format, or OpenMetrics where asked for."""
