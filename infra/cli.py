@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.evaluate",
         "Judge a bundle on held-out clips: the paper's tables, baselines, measuring tables",
     ),
+    "verify": (
+        "serve.commands.verify",
+        "Say whether a video is signed, unchanged and AI-generated, and by which model",
+    ),
 }
 """name -> (module with a typer `app`, help line)."""
 

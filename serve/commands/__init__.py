@@ -1,0 +1,1 @@
+"""Commands of the service that need no running one."""
