@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ifmdm_core.bundle_fetch import fetch_bundle
 from ifmdm_core.config import load_config
 from ifmdm_core.storage import S3Config
 from pipelines.evaluate.report import EvaluationReport, read_report
@@ -22,7 +23,7 @@ from pipelines.registry.promotion import promote as _promote
 from pipelines.registry.settings import mlflow_uri, model_store
 from pipelines.registry.stale import Stale, find_stale
 from pipelines.registry.versions import Registry, Version
-from pipelines.tracking.resolve import ResolvedModel, fetch_bundle, open_model
+from pipelines.tracking.resolve import ResolvedModel, open_model
 from pipelines.tracking.resolve import resolve as _resolve
 
 __all__ = ["Registered", "compare", "make_bundle", "promote", "register", "resolve", "show", "versions"]

@@ -1,25 +1,19 @@
-"""`models:/NAME@alias` and `models:/NAME/3` to a place and a digest, and bundles from places to local folders.
+"""`models:/NAME@alias` and `models:/NAME/3` to a place and a digest, and from there to a bundle.
 
 The only module that asks MLflow which bundle a name means. What it gives, URI and sha256, needs MLflow no more.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ifmdm_core.bundle import Bundle, BundleRecord, load_bundle
+from ifmdm_core.bundle import Bundle, load_bundle
+from ifmdm_core.bundle_fetch import fetch_bundle
 from ifmdm_core.errors import BadInput, Conflict, NotFound
-from ifmdm_core.storage import S3Config, open_storage
-from ifmdm_core.uri import check_key
+from ifmdm_core.storage import S3Config
 from pipelines.tracking.mlflow_errors import mlflow_errors
 from pipelines.tracking.mlflow_run import open_client
 
@@ -29,7 +23,6 @@ if TYPE_CHECKING:
 URI, SHA256 = "ifmdm.uri", "ifmdm.sha256"
 """Tags of a version: where its bundle lies, and the digest of its bundle.json."""
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-CACHE = "IFMDM_CACHE"
 
 
 class ResolvedModel(BaseModel):
@@ -88,36 +81,6 @@ def _with_alias(client: Any, name: str, alias: str, reference: str) -> ModelVers
         raise
 
 
-def fetch_bundle(
-    uri: str, sha256: str | None = None, s3: S3Config | None = None, cache: str | Path | None = None
-) -> Bundle:
-    """The bundle at a folder or `s3://bucket/prefix`, in a local folder and checked file by file.
-
-    Args:
-        sha256: what the digest of bundle.json must be; None takes what is there.
-        cache: keeps bundles by digest; by default $IFMDM_CACHE, else ~/.cache/ifmdm.
-
-    Raises:
-        NotFound: no bundle there. Conflict: another digest than `sha256`, or a damaged file.
-        BadInput, Unsupported: as `load_bundle`.
-    """
-    storage = open_storage(uri, s3)
-    try:
-        data = storage.get("bundle.json")
-    except NotFound:
-        raise NotFound(f"no bundle at {uri}: it has no bundle.json", fix="check the address") from None
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise Conflict(
-            f"the bundle at {uri} has sha256 {found}, expected {sha256}",
-            fix="it was changed since it was named: register what is there, or restore it",
-        )
-    target = _cache(cache) / "bundles" / found
-    if not (target / "bundle.json").is_file():
-        _download(storage, data, uri, target)
-    return load_bundle(target)
-
-
 def open_model(reference: str, mlflow: str | None = None, s3: S3Config | None = None) -> Bundle:
     """A bundle by any of its names: "demo", a local folder, `s3://bucket/prefix`, `models:/NAME@alias`.
 
@@ -129,31 +92,3 @@ def open_model(reference: str, mlflow: str | None = None, s3: S3Config | None = 
         named = resolve(reference, mlflow)
         return fetch_bundle(named.uri, named.sha256, s3)
     return fetch_bundle(reference, None, s3) if reference.startswith("s3://") else load_bundle(reference)
-
-
-def _cache(given: str | Path | None) -> Path:
-    return Path(given or os.environ.get(CACHE) or Path.home() / ".cache" / "ifmdm")
-
-
-def _download(storage: Any, record: bytes, uri: str, target: Path) -> None:
-    """All files of a bundle into `target`, which appears whole or not at all."""
-    try:
-        names = [check_key(name) for name in BundleRecord(**json.loads(record)).sha256]
-    except ValueError as error:  # pydantic's and JSON's alike
-        raise BadInput(
-            f"{uri}/bundle.json: {str(error).splitlines()[0]}", fix="get the bundle again"
-        ) from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as scratch:
-        folder = Path(scratch) / "bundle"
-        for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            storage.fetch(name, folder / name)
-        (folder / "bundle.json").write_bytes(record)
-        load_bundle(folder)  # a damaged download must not stay in the cache
-        try:
-            os.rename(folder, target)
-        except OSError:  # somebody else was faster
-            if not (target / "bundle.json").is_file():
-                shutil.rmtree(target, ignore_errors=True)
-                os.rename(folder, target)
