@@ -76,14 +76,20 @@ class Audio:
 
 
 def read_audio(
-    source: Source, name: str | None = None, *, start: float | None = None, quiet: bool = False
+    source: Source,
+    name: str | None = None,
+    *,
+    start: float | None = None,
+    quiet: bool = False,
+    longest: float = MAX_SECONDS,
 ) -> Audio:
     """The first sound stream of a file (or its bytes).
 
     With `start`, sample 0 is at that time stamp of the file (seconds): earlier sound is cut, a later
-    beginning is padded with silence. With `quiet`, sound that is silent or shorter than 0.1 s is fine.
+    beginning is padded with silence. With `quiet`, sound that is silent or shorter than 0.1 s is fine. `longest` is
+    the most seconds that are taken, told by the header before anything is decoded, or noticed while decoding.
     Raises NotFound, Forbidden or BadInput naming the file: not sound, no sound stream, damaged, shorter than its
-    header says, shorter than 0.1 s, longer than 6 h, silent, or with samples that are not numbers.
+    header says, shorter than 0.1 s, longer than `longest` (6 h), silent, or with samples that are not numbers.
     """
     with opened(source, "audio", name) as (container, name):
         if not container.streams.audio:
@@ -92,9 +98,9 @@ def read_audio(
             )
         stream = known_stream(container.streams.audio[0], "sound", name)
         declared = declared_seconds(container, stream)
-        if declared is not None and declared > MAX_SECONDS:
-            raise _too_long(name, declared)
-        spool = _Spool(name)
+        if declared is not None and declared > longest:
+            raise _too_long(name, declared, longest)
+        spool = _Spool(name, longest)
         for frame in _frames(container, stream, name):
             if start is not None and spool.rate == 0:
                 spool.lead = float(frame.time or 0.0) - start
@@ -152,9 +158,10 @@ def _frames(container: Any, stream: Any, name: str) -> Iterator[Any]:
         ) from last
 
 
-def _too_long(name: str, seconds: float) -> BadInput:
+def _too_long(name: str, seconds: float, longest: float) -> BadInput:
+    unit, size = ("hours", 3600) if longest >= 3600 else ("minutes", 60) if longest >= 60 else ("seconds", 1)
     return BadInput(
-        f"{name}: {seconds / 3600:.1f} hours of sound; at most {MAX_SECONDS / 3600:.0f} are read",
+        f"{name}: {seconds / size:.1f} {unit} of sound; at most {longest / size:g} are read",
         fix="cut it into parts",
         too_large=True,
     )
@@ -163,8 +170,8 @@ def _too_long(name: str, seconds: float) -> BadInput:
 class _Spool:
     """Resamples decoded frames into two temporary files: 16 kHz mono float32 and native int16."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, longest: float = MAX_SECONDS) -> None:
+        self.name, self.longest = name, longest
         self.folder = tempfile.TemporaryDirectory(prefix="ifmdm-audio-", ignore_cleanup_errors=True)
         self.speech_path, self.native_path = (
             Path(self.folder.name, "speech.f32"),
@@ -228,8 +235,8 @@ class _Spool:
 
     def _begin(self) -> None:
         """Write the leading silence, or note how many samples to cut."""
-        if self.lead > MAX_SECONDS:
-            raise _too_long(self.name, self.lead)
+        if self.lead > self.longest:
+            raise _too_long(self.name, self.lead, self.longest)
         self._to_speech = av.AudioResampler("flt", "mono", RATE)
         self._cut = max(0, round(-self.lead * self.rate))
         silence = np.zeros((BLOCK, self.channels), "<i2")
@@ -244,8 +251,8 @@ class _Spool:
             if skip < len(block):
                 self.low, self.high = min(self.low, int(block.min())), max(self.high, int(block.max()))
                 self._write(block[skip:])
-        if self.native_count > MAX_SECONDS * self.rate:
-            raise _too_long(self.name, self.native_count / self.rate)
+        if self.native_count > self.longest * self.rate:
+            raise _too_long(self.name, self.native_count / self.rate, self.longest)
 
     def _write(self, block: npt.NDArray[np.int16]) -> None:
         """Append int16 [n, channels] to both files."""
