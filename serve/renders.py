@@ -69,6 +69,8 @@ class RenderStream:
     """What the user should know, such as which of several faces was taken; empty when nothing."""
     file_url: str
     """Path of the finished, signed file: /v1/files/<id>."""
+    samples: Floats
+    """[n] the speech at 16 kHz, mono, in [-1, 1]; for people to look at."""
     motion: Floats
     """[n, 20] motion of the frames sent so far, at `fps`."""
     opening: Floats
