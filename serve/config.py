@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ifmdm_core.uri import Uri
 
 
 class _Settings(BaseModel):
@@ -17,9 +19,13 @@ class _Settings(BaseModel):
 class Scaling(_Settings):
     """How many replicas a stage has, and when that changes."""
 
-    least: int = Field(1, ge=0, description="replicas at rest; 0 gives the memory back and costs a cold start")
+    least: int = Field(
+        1, ge=0, description="replicas at rest; 0 gives the memory back and costs a cold start"
+    )
     most: int = Field(1, ge=1, description="replicas under load")
-    target: float = Field(2.0, gt=0, description="calls under way or waiting, per replica, that scaling aims at")
+    target: float = Field(
+        2.0, gt=0, description="calls under way or waiting, per replica, that scaling aims at"
+    )
     upscale_delay_s: float = Field(5.0, ge=0, description="seconds of load before replicas are added")
     downscale_delay_s: float = Field(60.0, ge=0, description="seconds of rest before replicas are removed")
     look_back_s: float = Field(5.0, gt=0, description="seconds over which load is averaged")
@@ -29,6 +35,8 @@ class Scaling(_Settings):
     def _ordered(self) -> Scaling:
         if self.least > self.most:
             raise ValueError(f"least {self.least} replicas exceed most {self.most}")
+        if self.look_back_s <= self.interval_s:
+            raise ValueError(f"look_back_s {self.look_back_s} must exceed interval_s {self.interval_s}")
         return self
 
 
@@ -41,7 +49,9 @@ class StageConfig(_Settings):
     accelerator: str | None = Field(None, description="Ray's accelerator type, such as L4; None takes any")
     batch: int = Field(4, ge=1, description="most calls in one batch; 1 is no batching")
     batch_wait_s: float = Field(0.01, ge=0, description="seconds a call waits for company")
-    ongoing: int = Field(16, ge=1, description="calls a replica holds, waiting ones included, before others get them")
+    ongoing: int = Field(
+        16, ge=1, description="calls a replica holds, waiting ones included, before others get them"
+    )
     grace_s: float = Field(30.0, gt=0, description="seconds a leaving replica has to finish its calls")
     scaling: Scaling = Field(default_factory=lambda: Scaling(), description="replicas")
 
@@ -56,7 +66,9 @@ class DecoderConfig(StageConfig):
     """The frame decoder."""
 
     cache_mb: int = Field(512, ge=1, description="MB of appearance features a replica keeps")
-    chunk: int | None = Field(None, ge=1, le=100, description="frames of a call; None is 8 on a CPU, 25 on a GPU")
+    chunk: int | None = Field(
+        None, ge=1, le=100, description="frames of a call; None is 8 on a CPU, 25 on a GPU"
+    )
     precision: str = Field("auto", pattern="^(auto|fp32|bf16)$", description="of the picture networks")
     compile: bool = Field(False, description="torch.compile the generator")
     crf: int = Field(18, ge=0, le=51, description="H.264 quality; 18 looks transparent")
@@ -73,7 +85,9 @@ class Limits(_Settings):
     output_size: int = Field(1024, ge=64, le=2048, description="side of the output in pixels")
     upload_s: float = Field(60, gt=0, description="seconds an upload may take")
     stall_s: float = Field(10, gt=0, description="seconds without a byte before an upload is given up")
-    reader_s: float = Field(30, gt=0, description="seconds a reader may take nothing before its render is given up")
+    reader_s: float = Field(
+        30, gt=0, description="seconds a reader may take nothing before its render is given up"
+    )
 
 
 class SigningConfig(_Settings):
@@ -96,7 +110,9 @@ class GatewayConfig(_Settings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port")
     replicas: int = Field(1, ge=1, description="gateway replicas; limits below are per replica")
     cpus: float = Field(0.5, ge=0, description="CPUs of a replica, for placement")
-    tokens: Path | None = Field(None, description="YAML of token hashes; None lets this machine in without one (demo)")
+    tokens: Path | None = Field(
+        None, description="YAML of token hashes; None lets this machine in without one (demo)"
+    )
     limits: Limits = Field(default_factory=lambda: Limits(), description="what is let in")
     studio: bool = Field(True, description="serve /studio")
 
@@ -104,13 +120,24 @@ class GatewayConfig(_Settings):
 class ServeConfig(_Settings):
     """The whole service."""
 
-    root: str = Field(description="folder or s3:// prefix: identities, finished files, routes")
+    root: str = Field(description="folder or s3:// prefix: identities, finished files, the route, leases")
     model: str = Field("demo", description="bundle to start with: demo, a folder, s3://…, models:/…")
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="what its bundle.json must hash to")
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="what its bundle.json must hash to"
+    )
     speech: StageConfig = Field(default_factory=lambda: StageConfig(), description="the speech encoder")
     motion: StageConfig = Field(default_factory=lambda: StageConfig(), description="the motion sampler")
     decoder: DecoderConfig = Field(default_factory=lambda: DecoderConfig(), description="the frame decoder")
     gateway: GatewayConfig = Field(default_factory=lambda: GatewayConfig(), description="the HTTP surface")
     signing: SigningConfig = Field(default_factory=lambda: SigningConfig(), description="C2PA")
-    identity_days: float = Field(30, gt=0, description="days a registered portrait is kept after its last use")
+    identity_days: float = Field(
+        30, gt=0, description="days a registered portrait is kept after its last use"
+    )
     file_days: float = Field(7, gt=0, description="days a finished file is kept")
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str) -> str:
+        """Replicas have working folders of their own."""
+        uri = Uri.parse(root)
+        return str(Path(uri.path).expanduser().absolute()) if uri.scheme == "file" else str(uri)
