@@ -132,6 +132,25 @@ def batches(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str
     }
 
 
+def stage_rates(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By stage: frames, working seconds, and frames in a second of work, which is what sizing needs."""
+    totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for name in ("frames", "busy_seconds"):
+        series = f"ifmdm_stage_{name}_total"
+        for labels, value in after.get(series, {}).items():
+            totals[dict(labels)["stage"]][name] += value - before.get(series, {}).get(labels, 0)
+    return {
+        stage: {
+            "frames": round(sums["frames"]),
+            "busy_s": round(sums["busy_seconds"], 2),
+            "frames_per_busy_s": round(sums["frames"] / sums["busy_seconds"], 1)
+            if sums["busy_seconds"]
+            else 0.0,
+        }
+        for stage, sums in totals.items()
+    }
+
+
 async def under_load(
     url: str,
     memory: Callable[[], dict[str, float]] | None,
@@ -154,6 +173,7 @@ async def under_load(
     return {
         **summary(attempts, wall),
         "batches": batches(before, after),
+        "stages": stage_rates(before, after),
         "renders_left_under_way": left,
         "memory_second_half": watched.over(options.seconds / 2, options.seconds),
     }
