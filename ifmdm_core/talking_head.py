@@ -8,7 +8,6 @@ Its stages can be called alone: `open_portrait`, `identity`, `speech`, `motion`,
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,9 +21,12 @@ from ifmdm_core.autoencoder import Autoencoder, Identity
 from ifmdm_core.bundle import Bundle, load_bundle
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput
+from ifmdm_core.frame_decoder import FrameDecoder, default_dtype
 from ifmdm_core.media.audio import Audio, read_audio
 from ifmdm_core.motion import MotionGenerator, MotionSampler
-from ifmdm_core.motion.diffusion import LIMIT, scheduler_for
+from ifmdm_core.motion.chunks import rechunk
+from ifmdm_core.motion.diffusion import scheduler_for
+from ifmdm_core.motion.mouth import closed_mouth
 from ifmdm_core.motion.resample import resample_motion
 from ifmdm_core.portrait import Photo, Portrait, open_portrait
 from ifmdm_core.provenance import sha256_of, synthetic_tags
@@ -55,18 +57,11 @@ class TalkingHead:
         digest: str = "",
     ) -> None:
         """Takes networks in float32; see `load` for the arguments."""
-        self.device, self.dtype = torch.device(device), dtype
-        self.chunk = chunk or (25 if self.device.type == "cuda" else 8)
+        self.decoder = FrameDecoder(autoencoder, device, dtype, chunk, compile)
         self.mouth_limit, self.name, self.digest = mouth_limit, name, digest
+        # It takes hints as they are: `identity` has closed them.
         self.motion_sampler = MotionSampler(motion.to(self.device), speaking_lips)
         self.speech_encoder = speech_encoder
-        autoencoder = autoencoder.to(self.device).eval()
-        # m^i comes from float32 weights whatever the precision of pictures, so motion does not depend on it.
-        self._motion_encoder = copy.deepcopy(autoencoder.motion_encoder) if dtype != torch.float32 else None
-        self.autoencoder = autoencoder.set_precision(dtype)
-        self._compiled = compile
-        if compile:
-            autoencoder.generator.compile()
         scheduler_for("dpm++", 2, motion.config)  # diffusers' import is slow; pay for it while loading
 
     @classmethod
@@ -104,9 +99,29 @@ class TalkingHead:
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.decoder.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the picture networks."""
+        return self.decoder.dtype
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """Stage 1."""
+        return self.decoder.autoencoder
+
+    @property
     def size(self) -> int:
         """Side of the model's frames in pixels."""
-        return self.autoencoder.config.size
+        return self.decoder.size
+
+    @property
+    def chunk(self) -> int:
+        """Frames of one decoder call."""
+        return self.decoder.chunk
 
     # Stages
 
@@ -120,14 +135,10 @@ class TalkingHead:
 
         The hint is the portrait's own m^i, except that an open mouth (beyond the bundle's limit) starts closed.
         """
-        picture = (
-            torch.from_numpy(portrait.crop).to(self.device).permute(2, 0, 1)[None].float() / 255
-        )  # [1, 3, S, S]
-        own = None
-        if self._motion_encoder is not None:
-            own = self._motion_encoder(picture)  # [1, 20]
-        identity = self.autoencoder.encode_identity(picture, own)
-        return identity, self._closed(identity.motion[0].float())
+        identity = self.decoder.identity(portrait.crop)
+        return identity, closed_mouth(
+            self.motion_sampler.generator, identity.motion[0].float(), self.mouth_limit
+        )
 
     def speech(self, samples: NDArray[np.float32]) -> Callable[[int, int], Tensor]:
         """Speech features of 16 kHz audio [n] as a function (first frame, count) -> [count, S], made when asked for.
@@ -146,15 +157,9 @@ class TalkingHead:
         """Motion vectors [n, 20] at 25 fps, window by window; see `MotionSampler.generate`."""
         return self.motion_sampler.generate(speech, hint, controls, num_frames)
 
-    @torch.inference_mode()
     def frames(self, identity: Identity, motion: Tensor) -> Frames:
         """Frames uint8 [n, S, S, 3] for motion [n, 20]."""
-        count = len(motion)
-        if self._compiled and count < self.chunk:  # one shape, one compilation
-            motion = torch.cat([motion, motion[-1:].expand(self.chunk - count, -1)])
-        pictures = self.autoencoder.decode(identity, motion.to(self.device))[:count]  # [n, 3, S, S]
-        pixels = pictures.float().mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return self.decoder.frames(identity, motion)
 
     # The whole
 
@@ -244,36 +249,6 @@ class TalkingHead:
                 with watch("finish"):
                     output = portrait.finish(piece)
                 yield output
-
-    def _closed(self, hint: Tensor) -> Tensor:
-        """The hint [20] with lips closed down to the mouth limit, by the smallest change of m."""
-        if self.mouth_limit is None:
-            return hint
-        model = self.motion_sampler.generator
-        opening = float(model.lip_map[0] @ hint + model.lip_bias[0])
-        excess = max(0.0, opening - self.mouth_limit)
-        return (hint - excess * model.opening_step()).clamp(-LIMIT, LIMIT)
-
-
-def rechunk(motion: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The same rows in pieces of `size`; the last may be shorter."""
-    held: Tensor | None = None
-    for part in motion:
-        held = part if held is None else torch.cat([held, part])
-        while len(held) >= size:
-            yield held[:size]
-            held = held[size:]
-    if held is not None and len(held):
-        yield held
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs and on CPUs with matrix units for it (AMX); float32 elsewhere, where it is faster."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    # newer than the oldest torch we take
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if able.get("amx_bf16") else torch.float32
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -8,35 +8,53 @@ import torch
 from torch import Tensor
 
 
+class MotionResampler:
+    """Takes motion [n, D] at `model_fps`, window by window, and gives exactly `num_frames` at `fps`.
+
+    Frame j lies at j / fps seconds, so sound and lips stay together at any rate. Beyond the last vector it holds.
+    At the model's own rate everything passes as it is.
+    """
+
+    def __init__(self, num_frames: int, fps: int, model_fps: int = 25) -> None:
+        self.num_frames, self.fps, self.model_fps = num_frames, fps, model_fps
+        self._held: Tensor | None = None  # model frames from `_start` on
+        self._start = self._done = 0
+
+    def push(self, window: Tensor) -> Iterator[Tensor]:
+        """The frames that are known with this window, if any."""
+        if self.fps == self.model_fps:
+            yield window
+            return
+        held = window if self._held is None else torch.cat([self._held, window])
+        end = self._start + len(held)
+        # Frame j needs model frames floor and floor + 1 of j * model_fps / fps.
+        ready = min(self.num_frames, -(-(end - 1) * self.fps // self.model_fps))
+        made = self._interpolated(held, ready) if ready > self._done else None
+        self._done = max(self._done, ready)
+        keep = min(self._done * self.model_fps // self.fps, end - 1)
+        self._held, self._start = held[keep - self._start :], keep
+        if made is not None:
+            yield made
+
+    def rest(self) -> Iterator[Tensor]:
+        """The last frames, if any, once all windows are there."""
+        if self._held is not None and self._done < self.num_frames:
+            yield self._interpolated(self._held, self.num_frames)
+
+    def _interpolated(self, held: Tensor, last: int) -> Tensor:
+        """Output frames [last - done, D] from model frames `held` that begin at `_start`."""
+        numerator = torch.arange(self._done, last, device=held.device) * self.model_fps
+        low = (torch.div(numerator, self.fps, rounding_mode="floor") - self._start).clamp(max=len(held) - 1)
+        high = (low + 1).clamp(max=len(held) - 1)
+        share = (numerator % self.fps).to(held.dtype)[:, None] / self.fps
+        return torch.lerp(held[low], held[high], share)
+
+
 def resample_motion(
     windows: Iterable[Tensor], num_frames: int, fps: int, model_fps: int = 25
 ) -> Iterator[Tensor]:
-    """Motion [n, 20] at `model_fps`, window by window -> exactly `num_frames` at `fps`.
-
-    Frame j lies at j / fps seconds, so sound and lips stay together at any rate. Beyond the last vector it holds.
-    """
-    if fps == model_fps:
-        yield from windows
-        return
-    held: Tensor | None = None  # model frames from `start` on
-    start = done = 0
+    """Motion [n, 20] at `model_fps`, window by window -> exactly `num_frames` at `fps`; see `MotionResampler`."""
+    resampler = MotionResampler(num_frames, fps, model_fps)
     for window in windows:
-        held = window if held is None else torch.cat([held, window])
-        # Frame j needs model frames floor and floor + 1 of j * model_fps / fps.
-        ready = min(num_frames, -(-(start + len(held) - 1) * fps // model_fps))
-        if ready > done:
-            yield _interpolate(held, start, done, ready, fps, model_fps)
-            done = ready
-        keep = min(done * model_fps // fps, start + len(held) - 1)
-        held, start = held[keep - start :], keep
-    if held is not None and done < num_frames:
-        yield _interpolate(held, start, done, num_frames, fps, model_fps)
-
-
-def _interpolate(held: Tensor, start: int, first: int, last: int, fps: int, model_fps: int) -> Tensor:
-    """Output frames [last - first, 20] from model frames `held` that begin at `start`."""
-    numerator = torch.arange(first, last, device=held.device) * model_fps
-    low = (torch.div(numerator, fps, rounding_mode="floor") - start).clamp(max=len(held) - 1)
-    high = (low + 1).clamp(max=len(held) - 1)
-    share = (numerator % fps).to(held.dtype)[:, None] / fps
-    return torch.lerp(held[low], held[high], share)
+        yield from resampler.push(window)
+    yield from resampler.rest()

@@ -7,7 +7,7 @@ request, several requests make one batch, and each gets what it would get alone 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput
 from ifmdm_core.motion.config import MOTION_DIM
 from ifmdm_core.motion.diffusion import LIMIT, denoise
+from ifmdm_core.motion.mouth import closed_mouth
+from ifmdm_core.motion.sequence import MotionSequence
 from ifmdm_core.motion.transformer import Conditions, MotionGenerator
-from ifmdm_core.motion.windows import blend, plan_windows
+from ifmdm_core.motion.windows import WindowRequest
 
 MEDIAN_INTENSITY = 0.3
 """The intensity at which motion is as strong as in the training set's median clip."""
@@ -29,22 +31,6 @@ FADE = 8
 
 SpeechSpans = Callable[[int, int], Tensor]
 """(first frame, number of frames) -> speech features [n, S]."""
-
-
-@dataclass(frozen=True)
-class WindowRequest:
-    """Everything one window depends on."""
-
-    speech: Tensor
-    """[c + n, S] features of the c context frames and the n new ones."""
-    hint: Tensor
-    """[20] the portrait's motion m^i."""
-    index: int = 0
-    """Number of the window in its video, for the noise."""
-    context: Tensor | None = None
-    """[c, 20] finished motion right before the new frames; None at the start."""
-    controls: RenderControls = field(default_factory=RenderControls)
-    """Pose, intensity, guidance, seed; sampler and steps must be the same in a batch."""
 
 
 def window_generator(seed: int, index: int) -> torch.Generator:
@@ -57,17 +43,24 @@ class MotionSampler:
     """Draws motion from a generator whose weights and statistics are loaded."""
 
     def __init__(
-        self, generator: MotionGenerator, speaking_lips: float = 0.0, *, has_hint: bool = True
+        self,
+        generator: MotionGenerator,
+        speaking_lips: float = 0.0,
+        *,
+        has_hint: bool = True,
+        mouth_limit: float | None = None,
     ) -> None:
         """`speaking_lips` in [0, 1]: how far the mean's mouth opening goes from the portrait's to a speaker's.
 
         The portrait's mouth is usually closed, a speaker's on average is not; a mean with closed lips would keep
         them from opening. 0 is the paper's m^mu. Without `has_hint` the network does not see m^i; motion is still
-        told as a difference from it.
+        told as a difference from it. With a `mouth_limit`, hints that open the mouth further are closed down to it
+        first (`motion.mouth`); without, hints are taken as they are, closed by the caller or not.
         """
         self.generator = generator.eval()
         self.config = generator.config
         self.speaking_lips = speaking_lips
+        self.mouth_limit = mouth_limit
         self._has_hint = has_hint
 
     def generate(
@@ -89,23 +82,9 @@ class MotionSampler:
             num_frames = len(speech)
         if num_frames is None:
             raise BadInput("a speech function needs num_frames", fix="say how many frames the audio has")
-        hint = hint.reshape(MOTION_DIM)
-        done = hint.new_zeros(0, MOTION_DIM)  # last finished frames, at most `context`
-        provisional = done
-        for window in plan_windows(num_frames, self.config):
-            start = window.first - window.context
-            request = WindowRequest(
-                speech=source(start, window.last - start),
-                hint=hint,
-                index=window.index,
-                context=done[len(done) - window.context :] if window.context else None,
-                controls=controls,
-            )
-            new = blend(provisional, self.sample_window(request))  # [last - first, 20]
-            count = window.finished - window.first
-            finished, provisional = new[:count], new[count:]
-            done = torch.cat([done, finished])[-max(1, self.config.context) :]
-            yield finished
+        sequence = MotionSequence(self.config, hint.reshape(MOTION_DIM), controls, num_frames)
+        while sequence.window is not None:
+            yield sequence.accept(self.sample_window(sequence.request(source(*sequence.speech_span))))
 
     def sample_window(self, request: WindowRequest) -> Tensor:
         """The new frames [n, 20] of one window, in (-1, 1), on the generator's device."""
@@ -122,6 +101,8 @@ class MotionSampler:
             self._check(request)
             if (request.controls.sampler, request.controls.steps) != (first.sampler, first.steps):
                 raise BadInput("windows in one batch differ in sampler or steps", fix="group them by both")
+        if self.mouth_limit is not None:
+            requests = [replace(request, hint=self._closed(request.hint)) for request in requests]
         given, clean, hint = self._conditions(requests)  # clean z [B, N, 20], hint [B, 20]
         generators = [window_generator(r.controls.seed, r.index) for r in requests]
         longest = max(self.config.window, clean.shape[1])
@@ -139,6 +120,10 @@ class MotionSampler:
         motion = model.to_motion(z, hint).clamp(-LIMIT, LIMIT)  # [B, N, 20]
         spans = [(0 if r.context is None else len(r.context), len(r.speech)) for r in requests]
         return [motion[i, start:stop].float() for i, (start, stop) in enumerate(spans)]
+
+    def _closed(self, hint: Tensor) -> Tensor:
+        model = self.generator
+        return closed_mouth(model, hint.to(model.offset_mean).reshape(MOTION_DIM), self.mouth_limit)
 
     def _check(self, request: WindowRequest) -> None:
         held = 0 if request.context is None else len(request.context)

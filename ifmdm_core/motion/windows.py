@@ -7,11 +7,12 @@ spread over some frames. All of it follows from the number of frames, so any wor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ifmdm_core.controls import RenderControls
 from ifmdm_core.motion.config import MotionConfig
 
 
@@ -29,6 +30,22 @@ class Window:
     """One after the last new frame."""
     finished: int
     """One after the last frame that is final once this window is fused with the one before."""
+
+
+@dataclass(frozen=True)
+class WindowRequest:
+    """Everything one window depends on."""
+
+    speech: Tensor
+    """[c + n, S] features of the c context frames and the n new ones."""
+    hint: Tensor
+    """[20] the portrait's motion m^i."""
+    index: int = 0
+    """Number of the window in its video, for the noise."""
+    context: Tensor | None = None
+    """[c, 20] finished motion right before the new frames; None at the start."""
+    controls: RenderControls = field(default_factory=RenderControls)
+    """Pose, intensity, guidance, seed; sampler and steps must be the same in a batch."""
 
 
 def plan_windows(num_frames: int, config: MotionConfig) -> list[Window]:

@@ -1,4 +1,4 @@
-"""The whole on tiny random networks: streaming, rates, sizes, seeds, memory, the mouth limit."""
+"""The whole on tiny random networks: streaming, rates, sizes, seeds, memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from ifmdm_core.autoencoder import Autoencoder, AutoencoderConfig
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput, NotFound
+from ifmdm_core.frame_decoder import default_dtype
 from ifmdm_core.media.audio import Audio, audio_from_samples
 from ifmdm_core.motion import MotionConfig, MotionGenerator
 from ifmdm_core.speech_source import SpeechSource
-from ifmdm_core.talking_head import TalkingHead, _device, default_dtype, rechunk
+from ifmdm_core.talking_head import TalkingHead, _device
 
 FAST = {"steps": 1, "face": "none"}
 
@@ -143,22 +144,6 @@ def test_memory_does_not_grow_with_the_audio(head, photo):
     assert peak() - before < 40  # 3,000 frames of 64 x 64 would be 37 MB, their float tensors 147 MB
 
 
-def test_an_open_mouth_starts_closed(head):
-    model = head.motion_sampler.generator
-    model.lip_map[0, 2] = 10.0
-    closed = TalkingHead.__new__(TalkingHead)
-    closed.motion_sampler, closed.mouth_limit = head.motion_sampler, 1.0
-    hint = torch.zeros(20)
-    hint[2], hint[3] = 0.4, 0.05  # opening 4
-    moved = closed._closed(hint)
-    assert moved[2].item() == pytest.approx(0.1, abs=1e-4)
-    assert torch.allclose(moved[3:], hint[3:], atol=1e-4)
-    gentle = 0.1 * hint
-    assert torch.equal(closed._closed(gentle), gentle)
-    closed.mouth_limit = None
-    assert torch.equal(closed._closed(hint), hint)
-
-
 def test_the_paper_preset_renders_at_512(head, photo):
     """Random weights, the speech encoder of the tiny bundle."""
     torch.manual_seed(0)
@@ -178,13 +163,6 @@ def test_the_paper_preset_renders_at_512(head, photo):
     assert np.abs(at_rest.astype(int) - portrait.crop).max() <= 1, (
         "the portrait's own motion gives the portrait"
     )
-
-
-def test_rechunk_keeps_all_rows():
-    rows = torch.arange(23)[:, None]
-    parts = list(rechunk(rows.split([1, 9, 4, 9]), 8))
-    assert [len(p) for p in parts] == [8, 8, 7]
-    assert torch.equal(torch.cat(parts), rows)
 
 
 def test_devices_and_bundles_that_are_not_there(tmp_path):
