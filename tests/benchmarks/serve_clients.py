@@ -198,7 +198,7 @@ async def _attempt(
         attempt.message = f"{type(error).__name__}: {error}"
     attempt.seconds = time.monotonic() - began
     if attempt.verdict == "finished":
-        await asyncio.to_thread(_judge, attempt, bytes(data))
+        await asyncio.to_thread(judge, attempt, bytes(data))
 
 
 async def _read(
@@ -229,12 +229,12 @@ async def _read(
     attempt.verdict = "accepted" if attempt.kind == "garbage" else "finished"
 
 
-def _judge(attempt: Attempt, data: bytes) -> None:
+def judge(attempt: Attempt, data: bytes) -> None:
     """A finished stream must be a video with exactly the frames its speech has, and with sound."""
     wanted = int(attempt.seconds_of_speech * FPS + 0.5)
     try:
         attempt.frames, sound = count_frames(data)
-    except av.FFmpegError as error:
+    except (av.FFmpegError, ValueError) as error:
         attempt.verdict, attempt.message = "broken", f"{len(data)} bytes that are no video: {error}"
         return
     if attempt.frames != wanted or not sound:
