@@ -4,3 +4,7 @@
     flow                                            one render over the stages; for the gateway and for job workers
     gateway, studio, client                         what people and programs talk to
 """
+
+from ifmdm_core.ray_defaults import set_ray_defaults
+
+set_ray_defaults()

@@ -23,7 +23,7 @@ from serve.batches import Batches, Done
 from serve.config import DecoderConfig
 from serve.identities import IdentityStore, StoredPortrait
 from serve.messages import ChunkCall, Floats, IdentityRef, Reply
-from serve.replica import BundleRef, Replica, open_bundle
+from serve.replica import BundleRef, Replica
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -47,7 +47,7 @@ class FrameDecoderStage:
 
     def __init__(self, bundle: BundleRef, config: DecoderConfig, root: str) -> None:
         self._replica = Replica(config)
-        opened = open_bundle(bundle.uri, bundle.sha256)
+        opened = bundle.open()
         self._decoder = FrameDecoder.of(
             opened,
             self._replica.device,
@@ -56,7 +56,7 @@ class FrameDecoderStage:
             compile=config.compile,
         )
         self._store = IdentityStore(root)
-        self._crf = config.crf
+        self._crf, self._compiled = config.crf, config.compile
         self._cache: AppearanceCache[IdentityRef, _Known] = AppearanceCache(
             config.cache_mb * 1_000_000, lambda known: known.nbytes
         )
@@ -118,8 +118,11 @@ class FrameDecoderStage:
 
     def _paint(self, calls: list[tuple[ChunkCall, _Known]]) -> list[Frames]:
         """Frames of each call, all of one portrait, painted as one run of motion."""
+        identity = calls[0][1].identity
+        if self._compiled:  # for one length only
+            return [self._decoder.frames(identity, torch.tensor(call.motion)) for call, _ in calls]
         motion = np.concatenate([call.motion for call, _ in calls])
-        frames = self._decoder.frames(calls[0][1].identity, torch.from_numpy(motion))
+        frames = self._decoder.frames(identity, torch.from_numpy(motion))
         return np.split(frames, np.cumsum([len(call.motion) for call, _ in calls])[:-1])
 
     def _encode(self, call: ChunkCall, portrait: StoredPortrait, frames: Frames) -> bytes:

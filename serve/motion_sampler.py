@@ -14,7 +14,7 @@ from ifmdm_core.motion.sampler import WindowRequest
 from serve.batches import Batches
 from serve.config import StageConfig
 from serve.messages import MotionWindow, Reply, WindowCall
-from serve.replica import BundleRef, Replica, open_bundle
+from serve.replica import BundleRef, Replica
 
 
 class MotionSamplerStage:
@@ -22,7 +22,7 @@ class MotionSamplerStage:
 
     def __init__(self, bundle: BundleRef, config: StageConfig) -> None:
         self._replica = Replica(config)
-        opened = open_bundle(bundle.uri, bundle.sha256)
+        opened = bundle.open()
         self._sampler = MotionSampler(
             opened.motion().to(self._replica.device),
             opened.record.speaking_lips,

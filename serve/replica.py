@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
-from ifmdm_core.bundle import Bundle, load_bundle
+from ifmdm_core.bundle import Bundle
 from ifmdm_core.bundle_fetch import fetch_bundle
-from ifmdm_core.errors import Conflict
 from serve.batches import Done
 from serve.config import StageConfig
 from serve.messages import Reply
-
-if TYPE_CHECKING:
-    from ifmdm_core.storage import S3Config
 
 Value = TypeVar("Value")
 
@@ -29,21 +25,9 @@ class BundleRef:
     sha256: str
     """Of its bundle.json."""
 
-
-def open_bundle(uri: str, sha256: str | None = None, s3: S3Config | None = None) -> Bundle:
-    """The bundle on this machine, checked file by file.
-
-    Raises what `fetch_bundle` and `load_bundle` raise: Conflict for another digest, NotFound, BadInput, Unsupported.
-    """
-    if uri.startswith("s3://"):
-        return fetch_bundle(uri, sha256, s3)
-    bundle = load_bundle(uri)
-    if sha256 is not None and bundle.digest != sha256:
-        raise Conflict(
-            f"the bundle {uri} has sha256 {bundle.digest}, expected {sha256}",
-            fix="name what is there, or put the expected one there on every node",
-        )
-    return bundle
+    def open(self) -> Bundle:
+        """The bundle on this machine, checked file by file. Raises as `fetch_bundle`."""
+        return fetch_bundle(self.uri, self.sha256)
 
 
 class Replica:

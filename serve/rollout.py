@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
 from ifmdm_core.bundle import Bundle
+from ifmdm_core.bundle_fetch import fetch_bundle
 from ifmdm_core.errors import BadInput, Unavailable
 from ifmdm_core.storage import Storage, open_storage
 from ifmdm_core.uri import Uri
@@ -20,7 +21,7 @@ from serve.calls import Calls, ServeStages
 from serve.config import ServeConfig
 from serve.messages import ModelFacts
 from serve.probe import probe
-from serve.replica import BundleRef, open_bundle
+from serve.replica import BundleRef
 from serve.routes import Lease, LeaseWatch, Route, read_route, write_route
 
 PREFIX = name_of("")
@@ -64,14 +65,14 @@ async def roll_out(
         configured: what the service's configuration says; None keeps what is known of that.
 
     Raises:
-        NotFound, Conflict, BadInput, Unsupported: the bundle is refused, by reading it (as `open_bundle`), because a
+        NotFound, Conflict, BadInput, Unsupported: the bundle is refused, by reading it (as `fetch_bundle`), because a
             replica does not start with it, or because it does not render.
         Unavailable: no room for its replicas, or storage or Serve do not answer.
     """
     uri = _absolute(uri)
     storage = open_storage(config.root)
     say(f"reading the bundle {uri}")
-    bundle = await asyncio.to_thread(open_bundle, uri, sha256)
+    bundle = await asyncio.to_thread(fetch_bundle, uri, sha256)
     application = name_of(bundle.digest)
     ready = False
     try:

@@ -10,7 +10,7 @@ from ifmdm_core.speech_windows import SpeechWindows
 from serve.batches import Batches
 from serve.config import StageConfig
 from serve.messages import Floats, Reply
-from serve.replica import BundleRef, Replica, open_bundle
+from serve.replica import BundleRef, Replica
 
 
 class SpeechEncoderStage:
@@ -18,7 +18,7 @@ class SpeechEncoderStage:
 
     def __init__(self, bundle: BundleRef, config: StageConfig) -> None:
         self._replica = Replica(config)
-        self._encoder = open_bundle(bundle.uri, bundle.sha256).speech_encoder(self._replica.device)
+        self._encoder = bundle.open().speech_encoder(self._replica.device)
         self._batches = Batches(self._encode, len, config.batch, config.batch_wait_s)
 
     def windows(self) -> SpeechWindows:
