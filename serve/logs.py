@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,8 +49,11 @@ def usable_request_id(given: str | None) -> str:
 
 @contextmanager
 def request(identifier: str) -> Iterator[None]:
-    """Lines logged inside, tasks and `asyncio.to_thread` calls included, carry this request id."""
+    """Lines logged inside carry this request id: of tasks, `asyncio.to_thread`, and replicas of Serve called from here."""
     token = _request.set(identifier)
+    if (context := sys.modules.get("ray.serve.context")) is not None:
+        # Serve sends its own id along to replicas, whose lines then have ours; it has no public way to set it.
+        context._set_request_context(request_id=identifier)
     try:
         yield
     finally:
