@@ -49,7 +49,7 @@ def usable_request_id(given: str | None) -> str:
 
 @contextmanager
 def request(identifier: str) -> Iterator[None]:
-    """Lines logged inside carry this request id: of tasks, `asyncio.to_thread`, and replicas of Serve called from here."""
+    """Lines logged inside carry this request id: also of tasks, threads, and replicas that are called from here."""
     token = _request.set(identifier)
     if (context := sys.modules.get("ray.serve.context")) is not None:
         # Serve sends its own id along to replicas, whose lines then have ours; it has no public way to set it.
