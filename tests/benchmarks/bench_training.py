@@ -52,6 +52,10 @@ WARM_UP = {"autoencoder": 10, "motion": 40}
 """Steps before the clock counts, by stage: a quarter of a minute, in which MLflow's sender still imports MLflow."""
 
 
+RAY_NICENESS = 15
+"""What Ray gives its workers; without it, whatever else the machine does would cost only them."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """Where a training stood."""
@@ -121,7 +125,8 @@ class Bench:
         return preflight(stage, read_config(stage, CONFIGS / f"{self.stage}.yaml", settings))
 
     def alone(self, train: Callable[[Any, Any, Any], list[Mark]]) -> dict[str, float]:
-        """Build task and source as a worker would, and train them in this process."""
+        """Build task and source as a worker would, and train them in this process, at Ray's priority."""
+        os.nice(RAY_NICENESS)
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory(prefix="ifmdm-bench-") as folder:
             ready = self.ready(folder, 1)
