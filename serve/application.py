@@ -11,6 +11,7 @@ from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from serve.config import Scaling, ServeConfig, StageConfig
 from serve.frame_decoder import FrameDecoderStage
+from serve.logs import SERVE_LOGGING
 from serve.motion_sampler import MotionSamplerStage
 from serve.replica import BundleRef
 from serve.speech_encoder import SpeechEncoderStage
@@ -65,7 +66,7 @@ def _stage(name: str, stage: type, config: StageConfig, **options: Any) -> serve
         health_check_period_s=2.0,
         health_check_timeout_s=30.0,
         max_constructor_retry_count=STARTS,
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
+        logging_config={**SERVE_LOGGING, "log_level": "WARNING", "enable_access_log": False},
         **options,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,9 +12,13 @@ from ifmdm_core.bundle import Bundle
 from ifmdm_core.bundle_fetch import fetch_bundle
 from serve.batches import Done
 from serve.config import StageConfig
+from serve.logs import log_through_serve
 from serve.messages import Reply
 
 Value = TypeVar("Value")
+
+LOCAL = "local"
+"""The replica's name in a process without Serve."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Replica:
         torch.set_num_threads(config.threads)
         self.device = torch.device("cuda" if config.gpus else "cpu")
         self.name = _name()
+        if self.name != LOCAL:
+            log_through_serve(logging.WARNING)
 
     def reply(self, done: Done[Value], hit: bool | None = None) -> Reply[Value]:
         """A batch's answer to one call."""
@@ -50,4 +57,4 @@ def _name() -> str:
     try:
         return serve.get_replica_context().replica_tag
     except RayServeException:  # in a process of its own, such as a test
-        return "local"
+        return LOCAL
