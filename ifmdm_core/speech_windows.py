@@ -3,15 +3,17 @@
 Windows lie on a fixed grid, overlap and are cross-faded, so any span of frames can be had alone with the very values
 that the whole would give, and any worker can encode any window. No model in here: whoever drives one asks `needed`
 which windows a span of frames takes, has the samples of each (`samples_of`) encoded, and gives the tokens to `blend`.
+torch is imported where something is computed: naming a grid costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAMPLE_RATE = 16000
 
@@ -52,6 +54,8 @@ class SpeechWindows:
 
     def frame_positions(self, num_frames: int, fps: float = 25, first_frame: int = 0) -> Tensor:
         """Token position of each frame's time, float64 [num_frames]; token k is centred on its receptive field."""
+        import torch
+
         times = torch.arange(first_frame, first_frame + num_frames, dtype=torch.float64) / fps
         return (times * SAMPLE_RATE - self.receptive / 2) / self.stride
 
@@ -85,6 +89,8 @@ class SpeechWindows:
             tokens: [t, dim] of each window that `needed` names; others are not looked at.
             num_samples: length of the whole audio at 16 kHz. Beyond it the last token holds.
         """
+        import torch
+
         if num_frames == 0:
             return torch.zeros(0, self.dim)
         low, high, positions = self._tokens_of(num_samples, first_frame, num_frames, fps)
@@ -118,6 +124,8 @@ class SpeechWindows:
 
     def _fade(self, length: int, before: bool, after: bool) -> Tensor:
         """Weights [length] of a window's tokens: ramps over the overlaps, nothing for the outermost quarter."""
+        import torch
+
         quarter = self.overlap / 4
         ramp = ((torch.arange(self.overlap) + 0.5 - quarter) / (2 * quarter)).clamp(1e-6, 1.0)
         fade = torch.ones(length)

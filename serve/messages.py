@@ -7,16 +7,14 @@ account for it (metrics per stage, busy seconds per job and tenant) without a se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ifmdm_core.controls import RenderControls
-
-if TYPE_CHECKING:  # both import torch, which commands that only name these records do without
-    from ifmdm_core.motion.config import MotionConfig
-    from ifmdm_core.speech_windows import SpeechWindows
+from ifmdm_core.motion.config import MotionConfig
+from ifmdm_core.speech_windows import SpeechWindows
 
 Floats = NDArray[np.float32]
 Value = TypeVar("Value")
