@@ -46,7 +46,8 @@ class Admission:
     def __init__(self, streams: int) -> None:
         self.streams = streams
         self._held: Counter[str] = Counter()
-        self._closed = False
+        self.closed = False
+        """Whether this replica is leaving and lets nobody in."""
 
     @property
     def held(self) -> int:
@@ -59,7 +60,7 @@ class Admission:
         Raises:
             Busy: all are taken, the tenant's or everybody's.
         """
-        if self._closed:
+        if self.closed:
             raise Busy("this replica is leaving", fix="try again", retry_after=RETRY_AFTER_S)
         if most is not None and self._held[tenant] >= most:
             raise Busy(
@@ -78,7 +79,7 @@ class Admission:
 
     def close(self) -> None:
         """Let nobody in any more."""
-        self._closed = True
+        self.closed = True
 
     def give_back(self, tenant: str) -> None:
         """One slot of `tenant` is free again; called by `Slot.release`."""

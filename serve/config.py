@@ -108,8 +108,9 @@ class GatewayConfig(_Settings):
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="TCP port")
-    replicas: int = Field(1, ge=1, description="gateway replicas; limits below are per replica")
+    replicas: int = Field(1, ge=1, description="gateway replicas; streams are per replica")
     cpus: float = Field(0.5, ge=0, description="CPUs of a replica, for placement")
+    grace_s: float = Field(30.0, gt=0, description="seconds a leaving replica has to finish its answers")
     tokens: Path | None = Field(
         None, description="YAML of token hashes; None lets this machine in without one (demo)"
     )

@@ -6,16 +6,32 @@ It works over any `Stages`: replicas on a cluster, or networks in this process.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from ifmdm_core.controls import RenderControls
+from ifmdm_core.errors import BadInput, Conflict, NotFound, nearest
+from ifmdm_core.provenance import sha256_of_file, synthetic_tags
+from ifmdm_core.storage import S3Config
 from serve.admission import Admission, Slot
-from serve.messages import Floats, IdentityRef, ModelFacts, Stages
+from serve.config import Limits, ServeConfig
+from serve.finished import FinishedFiles, GopSpool
+from serve.flow import FlowRequest, render
+from serve.identities import IdentityStore, StoredPortrait
+from serve.intake import Intake
+from serve.messages import IdentityRef, ModelFacts, Stages
+from serve.metrics import GatewayMetrics
+from serve.observed_stages import ObservedStages
+from serve.render_stream import RenderStream
+from serve.signing import Signer
+
+_log = logging.getLogger(__name__)
 
 
 class Models(Protocol):
@@ -31,6 +47,24 @@ class Models(Protocol):
         Raises NotFound for an unknown name, Unavailable while there is none.
         """
         ...
+
+
+class OneModel:
+    """`Models` over one set of stages, such as `LocalStages`."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    def listed(self) -> list[ModelFacts]:
+        """The one there is."""
+        return [self._stages.facts]
+
+    @asynccontextmanager
+    async def lease(self, name: str | None = None) -> AsyncIterator[Stages]:
+        """See `Models.lease`."""
+        if name not in (None, self._stages.facts.name):
+            raise NotFound(f"no model {name!r} is served", fix=nearest(str(name), [self._stages.facts.name]))
+        yield self._stages
 
 
 @dataclass(frozen=True)
@@ -51,57 +85,33 @@ class RenderRequest:
     """What messages call them."""
 
 
-class RenderStream:
-    """A render under way; iterate it for the bytes of a fragmented MP4, then `file` is there.
+class RenderService:
+    """Opens renders; lives in one event loop.
 
-    Nothing is computed that nobody reads: at most two chunks are ahead of the reader.
+    Args:
+        signer: signs finished files.
+        metrics: counts.
+        s3: how to reach the root, where it is a bucket.
     """
 
-    id: str
-    """Of the render and of its finished file, 32 hex digits."""
-    facts: ModelFacts
-    identity: IdentityRef
-    num_frames: int
-    size: tuple[int, int]
-    """(width, height) in pixels."""
-    fps: int
-    note: str
-    """What the user should know, such as which of several faces was taken; empty when nothing."""
-    file_url: str
-    """Path of the finished, signed file: /v1/files/<id>."""
-    samples: Floats
-    """[n] the speech at 16 kHz, mono, in [-1, 1]; for people to look at."""
-    motion: Floats
-    """[n, 20] motion of the frames sent so far, at `fps`."""
-    opening: Floats
-    """[n] mouth opening of those frames, in spreads of the training set."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Pieces of the MP4, a fragment as soon as its chunk is painted. One reader."""
-        raise NotImplementedError
-
-    async def finished(self) -> str:
-        """Reads what is left of the stream, waits until the signed file is stored, and gives its `file_url`."""
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        """Stop: no further stage call is made, the slot is free. After the end it does nothing."""
-        raise NotImplementedError
-
-    async def __aenter__(self) -> RenderStream:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self,
+        config: ServeConfig,
+        models: Models,
+        *,
+        signer: Signer,
+        metrics: GatewayMetrics | None = None,
+        s3: S3Config | None = None,
     ) -> None:
-        await self.close()
-
-
-class RenderService:
-    """Opens renders."""
-
-    admission: Admission
-    models: Models
+        limits = config.gateway.limits
+        self.models, self.limits = models, limits
+        self.metrics = metrics or GatewayMetrics()
+        self.admission = Admission(limits.streams)
+        self.identities = IdentityStore(config.root, config.identity_days, s3)
+        self.files = FinishedFiles(config.root, config.file_days, signer, s3)
+        self.intake = Intake(limits.audio_s)
+        self.streams: dict[str, RenderStream] = {}
+        """Renders under way, by id, until their file is stored."""
 
     async def open(self, request: RenderRequest, slot: Slot | None = None) -> RenderStream:
         """Check the inputs, and everything that can be refused; the returned stream has not computed anything yet.
@@ -109,15 +119,126 @@ class RenderService:
         Args:
             slot: leave taken before; else one is taken here. It is given back when the stream ends, or on an error.
 
-        Raises Busy without a slot, BadInput, NotFound (model, identity), Unavailable.
+        Raises Busy without a slot, BadInput, NotFound (model, identity), Conflict, Unavailable.
         """
-        raise NotImplementedError
+        async with AsyncExitStack() as held:
+            held.enter_context(slot or self.admission.take(request.tenant, request.most))
+            _check_controls(request.controls, self.limits)
+            stages = await held.enter_async_context(self.models.lease(request.model))
+            observed = ObservedStages(stages, self.metrics)
+            audio_task = asyncio.create_task(self.intake.audio(request.audio, request.audio_name))
+            try:
+                identity, stored, note = await self._identity(request, stages.facts.size)
+                audio = await audio_task
+            finally:
+                audio_task.cancel()
+            controls = request.controls
+            if audio.num_frames(controls.fps) == 0:
+                raise BadInput(
+                    f"{audio.name} is too short for one frame at {controls.fps} fps", fix="give longer audio"
+                )
+            facts = stages.facts
+            tags = synthetic_tags(
+                model=facts.name,
+                model_sha256=facts.digest,
+                inputs={
+                    "portrait": identity.digest,
+                    "audio": await asyncio.to_thread(sha256_of_file, request.audio),
+                },
+                controls=controls.model_dump(mode="json"),
+            )
+            width, height = stored.opened(controls.size).size
+            stream = RenderStream(
+                id=secrets.token_hex(16),
+                facts=facts,
+                identity=identity,
+                size=(width + width % 2, height + height % 2),
+                note=note,
+                audio=audio,
+                fps=controls.fps,
+                tags=tags,
+                chunks=render(observed, FlowRequest(identity, audio, controls)),
+                watch=self.metrics.render(observed.model),
+                held=held.pop_all(),
+                finish=self._finish,
+            )
+            self.streams[stream.id] = stream
+            stream.on_end(lambda: self.streams.pop(stream.id, None))
+            return stream
 
     async def register(
         self, tenant: str, portrait: Path, controls: RenderControls, name: str = "the portrait"
     ) -> tuple[IdentityRef, str]:
-        """Align a portrait and keep it: its identity and a note for the user.
+        """Align a portrait (`controls.face`, `paste_back`) and keep it: its identity and a note for the user.
 
-        Raises BadInput as `portrait.open_portrait`.
+        Raises BadInput as `portrait.open_portrait`, NotFound or Unavailable for the model.
         """
-        raise NotImplementedError
+        async with self.models.lease() as stages:
+            size = stages.facts.size
+        identity, _, note = await self._stored(tenant, portrait, controls, size, name)
+        return identity, note
+
+    async def sweep(self) -> None:
+        """Removes what was kept long enough."""
+        gone = await asyncio.to_thread(self.identities.sweep), await asyncio.to_thread(self.files.sweep)
+        _log.info("swept", extra={"identities": gone[0], "files": gone[1]})
+
+    async def close(self) -> None:
+        """Stops what is under way."""
+        for stream in list(self.streams.values()):
+            await stream.close()
+        self.intake.close()
+
+    async def _identity(self, request: RenderRequest, size: int) -> tuple[IdentityRef, StoredPortrait, str]:
+        if isinstance(request.portrait, Path):
+            return await self._stored(
+                request.tenant, request.portrait, request.controls, size, request.portrait_name
+            )
+        identity = IdentityRef(request.tenant, request.portrait)
+        stored = await asyncio.to_thread(self.identities.get, identity)
+        if len(stored.crop) != size:
+            raise Conflict(
+                f"the portrait was registered for a model of {len(stored.crop)} pixels, this one has {size}",
+                fix="register it again",
+            )
+        if request.controls.paste_back and stored.whole is None:
+            raise BadInput(
+                "paste_back needs the whole picture", fix="register the portrait with paste_back=true"
+            )
+        return identity, stored, ""
+
+    async def _stored(
+        self, tenant: str, path: Path, controls: RenderControls, size: int, name: str
+    ) -> tuple[IdentityRef, StoredPortrait, str]:
+        portrait = await self.intake.portrait(path, controls, size, name)
+        stored = StoredPortrait.of(portrait)
+        known = await asyncio.to_thread(self.identities.has, IdentityRef(tenant, stored.digest))
+        identity = await asyncio.to_thread(self.identities.put, tenant, portrait)
+        self.metrics.identity(new=not known)
+        return identity, stored, portrait.note
+
+    async def _finish(self, stream: RenderStream, gops: GopSpool) -> None:
+        try:
+            await asyncio.to_thread(
+                self.files.publish,
+                stream.identity.tenant,
+                stream.id,
+                iter(gops),
+                stream.audio,
+                stream.fps,
+                stream.tags,
+            )
+        except Exception:
+            _log.exception("the file of a finished render was not stored", extra={"render": stream.id})
+            raise
+        finally:
+            gops.close()
+
+
+def _check_controls(controls: RenderControls, limits: Limits) -> None:
+    for name, value, most in (
+        ("steps", controls.steps, limits.steps),
+        ("size", controls.size or 0, limits.output_size),
+    ):
+        if value > most:
+            raise BadInput(f"{name} is {value}", fix=f"this service takes at most {most}")
