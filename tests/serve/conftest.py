@@ -23,7 +23,7 @@ def small_config(root: Path | str, model: Path | str) -> ServeConfig:
         model=str(model),
         speech=StageConfig(**SMALL, scaling=scaling),
         motion=StageConfig(**SMALL, scaling=scaling),
-        decoder=DecoderConfig(**SMALL, cache_mb=8, chunk=5, scaling=scaling),
+        decoder=DecoderConfig(**SMALL, cache_mb=8, chunk=5, scaling=Scaling(least=2, most=2)),
         gateway=GatewayConfig(cpus=0.01, port=0),
     )
 
