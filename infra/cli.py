@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ifmdm_core.errors import BadInput, Cancelled, IfmdmError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "render": ("ifmdm_core.commands.render", "Make a portrait photo speak: PHOTO AUDIO -o OUT.mp4"),
+    "render": ("infra.commands.render", "Make a portrait photo speak: PHOTO AUDIO -o OUT.mp4"),
     "demo": (
         "ifmdm_core.commands.demo",
         "Render the bundled samples; 'demo train' rebuilds the bundled model",
@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": (
         "pipelines.commands.evaluate",
         "Judge a bundle on held-out clips: the paper's tables, baselines, measuring tables",
+    ),
+    "serve": (
+        "infra.commands.serve",
+        "Serve renders over HTTP on Ray, with Studio; 'serve switch' changes the model",
     ),
     "verify": (
         "serve.commands.verify",
@@ -137,7 +141,8 @@ def _as_ours(error: Exception) -> IfmdmError:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(("ifmdm_core", "infra")):
         ours: IfmdmError = BadInput(
             f"the package {error.name!r} is not installed",
-            fix="pip install 'ifmdm[render]', and 'ifmdm[cluster]' for data, train, model, evaluate (see ifmdm doctor)",
+            fix="pip install 'ifmdm[render]', and 'ifmdm[cluster]' for data, train, model, evaluate, serve "
+            "(see ifmdm doctor)",
         )
     elif isinstance(error, MemoryError):
         ours = IfmdmError("out of memory", fix="use a smaller --size, or a machine with more memory")

@@ -1,8 +1,7 @@
-"""`ifmdm render PHOTO AUDIO -o OUT.mp4`."""
+"""Rendering to a file in this process: what `ifmdm render`, `demo` and `bench` share."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import suppress
@@ -12,11 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ifmdm_core.commands.progress import frame_progress
-from ifmdm_core.config import validate
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 ModelOption = Annotated[str, typer.Option("--model", metavar="demo|DIR", help="bundle: 'demo' or a folder")]
 DeviceOption = Annotated[
@@ -26,77 +22,6 @@ PrecisionOption = Annotated[
     str,
     typer.Option("--precision", metavar="auto|fp32|bf16", help="of the networks; auto picks the fast one"),
 ]
-
-
-@app.command()
-def render(
-    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="a picture with a face", show_default=False)],
-    audio: Annotated[
-        str, typer.Argument(metavar="AUDIO", help="speech, any common format", show_default=False)
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT.mp4", help="the video to write", show_default=False)
-    ],
-    model: ModelOption = "demo",
-    pose: Annotated[str, typer.Option(metavar="hold|evolve|free|0..1", help="mean head pose")] = "0.5",
-    intensity: Annotated[str, typer.Option(metavar="0..1|none", help="strength of motion")] = "0.3",
-    steps: Annotated[int, typer.Option(help="denoising steps per window")] = 8,
-    sampler: Annotated[str, typer.Option(metavar="ddim|dpm++|ddpm", help="diffusion sampler")] = "dpm++",
-    guidance: Annotated[float, typer.Option(help="guidance on speech; 1 is none")] = 2.0,
-    statistics_guidance: Annotated[
-        float, typer.Option(help="guidance on pose and intensity; 1 is none")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="same inputs and seed, same motion")] = 0,
-    size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", help="side of the output; default: the model's")
-    ] = None,
-    fps: Annotated[int, typer.Option(help="frames per second")] = 25,
-    face: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|N|none|x,y,w,h", help="which face: largest, N-th from 0, whole photo, a box"
-        ),
-    ] = "auto",
-    paste_back: Annotated[bool, typer.Option("--paste-back", help="into the whole photo again")] = False,
-    device: DeviceOption = None,
-    precision: PrecisionOption = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="torch.compile; pays off on long audio")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print what was done, as JSON")] = False,
-) -> None:
-    """Make a portrait photo speak.
-
-    The video lasts as long as the audio: floor(samples x fps / rate + 1/2) frames, H.264 + AAC in an MP4, marked as
-    AI-generated in its metadata. Nothing is left behind when it fails.
-    """
-    values = {
-        "pose": pose,
-        "intensity": intensity,
-        "steps": steps,
-        "sampler": sampler,
-        "guidance": guidance,
-        "statistics_guidance": statistics_guidance,
-        "seed": seed,
-        "size": size,
-        "fps": fps,
-        "face": face,
-        "paste_back": paste_back,
-    }
-    controls = validate(RenderControls, values, where="options")
-    check_output(output, photo, audio)
-    report = render_file(
-        photo,
-        audio,
-        output,
-        controls,
-        model=model,
-        device=device,
-        precision=precision,
-        compiled=compile_,
-        quiet=as_json,
-    )
-    print(json.dumps(report) if as_json else summary(report))
 
 
 def check_output(output: Path, *inputs: str) -> None:
