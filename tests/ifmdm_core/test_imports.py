@@ -123,3 +123,17 @@ def test_the_package_offers_its_names_lazily() -> None:
     ).splitlines()
     assert "Nothing" in out[0]
     assert not {"torch", "pydantic"} & set(out[-1].split())
+
+
+def test_the_shapes_of_stages_are_named_without_torch() -> None:
+    """What a gateway and its commands know of a model: a grid of speech windows, a motion generator's shape."""
+    _python(
+        """
+        import sys
+        from ifmdm_core.motion.config import MotionConfig
+        from ifmdm_core.speech_windows import SpeechWindows
+
+        SpeechWindows(320, 400, 499, 100, 8).samples_of(0, 32_000), MotionConfig.preset("demo")
+        assert "torch" not in sys.modules
+        """
+    )
