@@ -65,12 +65,7 @@ def curves(heard: Floats, motion: Floats, opening: Floats, num_frames: int, fps:
 
 def _line(down: NDArray[np.floating], num_frames: int, attributes: str) -> str:
     """A curve of one value a frame, thinned out; the drawing's right edge is the last of `num_frames`."""
-    kept = (
-        np.unique(np.linspace(0, len(down) - 1, min(len(down), POINTS)).round().astype(int))
-        if len(down)
-        else []
-    )
-    frames = np.asarray(kept, int)
+    frames = np.unique(np.linspace(0, len(down) - 1, min(len(down), POINTS)).round().astype(int))
     return f'<polyline points="{_points(frames * (WIDTH / max(1, num_frames - 1)), down[frames])}" {attributes}/>'
 
 

@@ -40,6 +40,7 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                     image_mode=None,
                     height=280,
                     buttons=[],
+                    elem_id="ifmdm-portrait",
                 )
                 audio = gr.Audio(
                     label="Speech: a recording, or your microphone",
@@ -47,6 +48,7 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                     type="filepath",
                     editable=False,
                     buttons=[],
+                    elem_id="ifmdm-speech",
                 )
                 sample = gr.Button("Take the bundled sample", size="sm", elem_id="ifmdm-sample")
                 with gr.Accordion("A registered portrait instead of a photo", open=False):
@@ -69,7 +71,7 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                 file = gr.HTML(elem_id="ifmdm-file")
                 drawing = gr.HTML(elem_id="ifmdm-drawing")
 
-        async def on_render(*values: Any, request: gr.Request) -> AsyncIterator[dict[Any, str]]:
+        async def on_render(request: gr.Request, *values: Any) -> AsyncIterator[dict[Any, str]]:
             async for view in _rendered(Form(*values), request):
                 parts = (
                     (player, view.player),

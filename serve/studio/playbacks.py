@@ -7,6 +7,7 @@ a `RenderStream` has one reader and goes on only while it reads. Between the two
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import tempfile
@@ -44,15 +45,16 @@ class Playback:
         """End it within one chunk; after the end this does nothing."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        if not self.ended:  # it had not even begun to read
+            await self.stream.close()
+            self.error, self.ended = Cancelled("stopped"), True
+            await self._tell()
 
     async def changed(self, timeout_s: float) -> None:
         """Until more bytes are there or it has ended, at most `timeout_s` seconds."""
-        seen = self.size
-        try:
-            async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: self.size > seen or self.ended)
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._beyond(self.size)
 
     async def read(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` on, as they come, up to `end` (exclusive) or until there are no more."""
@@ -65,8 +67,7 @@ class Playback:
             elif self.ended:
                 return
             else:
-                async with self._changed:
-                    await self._changed.wait_for(lambda at=start: self.size > at or self.ended)
+                await self._beyond(start)
 
     async def _drain(self) -> None:
         try:
@@ -88,6 +89,11 @@ class Playback:
         finally:
             self.ended = True
             await self._tell()
+
+    async def _beyond(self, size: int) -> None:
+        """Until there are more than `size` bytes or no more come."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.size > size or self.ended)
 
     async def _tell(self) -> None:
         async with self._changed:
