@@ -76,9 +76,10 @@ class Batches(Generic[Call, Value]):
         loop = asyncio.get_running_loop()
         waiting: _Waiting[Call, Value] = _Waiting(call, self._group(call), loop.create_future())
         self._waiting.append(waiting)
-        self._arrival.set()
         if self._loop is None or self._loop.done():
+            self._arrival = asyncio.Event()  # of this event loop
             self._loop = loop.create_task(self._serve())
+        self._arrival.set()
         return await waiting.result
 
     async def _serve(self) -> None:

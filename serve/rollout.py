@@ -36,9 +36,12 @@ Say = Callable[[str], None]
 async def start(config: ServeConfig, uri: str, sha256: str | None = None, say: Say = lambda _: None) -> Route:
     """Serves again what was served last, or what the configuration names if that has changed since (or at first).
 
+    Serve is started on the Ray cluster that this process is connected to.
+
     Args:
         uri, sha256: the configured model, its name resolved. Raises as `roll_out`.
     """
+    await asyncio.to_thread(serve.start, proxy_location="Disabled")  # the gateway listens itself
     uri = _absolute(uri)
     configured = f"{uri} {sha256 or ''}".strip()
     before = await asyncio.to_thread(read_route, open_storage(config.root))

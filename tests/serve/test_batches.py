@@ -109,3 +109,8 @@ def test_a_replica_whose_own_faults_repeat_says_so_and_bad_input_is_none() -> No
             batches.check()
 
     asyncio.run(main())
+
+
+def test_it_serves_one_event_loop_after_the_other() -> None:
+    batches = Batches(Worker(), lambda call: 0, 2, 0.001)
+    assert [asyncio.run(batches.run(call)).value for call in (1, 2)] == [2, 4]
