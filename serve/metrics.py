@@ -141,7 +141,7 @@ def outcome_of(error: BaseException) -> str:
 
 
 class _Named(Collector):
-    """A registry's metrics with the gateway's name on every sample."""
+    """A registry's metrics with the gateway's name on every sample, and without the times at which they were made."""
 
     def __init__(self, registry: CollectorRegistry, gateway: str) -> None:
         self._registry, self._gateway = registry, gateway
@@ -152,5 +152,6 @@ class _Named(Collector):
             named.samples = [
                 sample._replace(labels={**sample.labels, "gateway": self._gateway})
                 for sample in metric.samples
+                if not sample.name.endswith("_created")
             ]
             yield named
