@@ -90,7 +90,9 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        line |= {
+            name: value for name, value in vars(record).items() if name not in _STANDARD and name[0] != "_"
+        }
         if record.exc_text:
             line["exception"] = record.exc_text
         return json.dumps(line, default=str, ensure_ascii=False)
