@@ -12,7 +12,7 @@ from serve.messages import Floats
 
 WIDTH, TOP, BOTTOM = 1000, 120, 110
 """Units of the drawing: across, of the upper panel, of the lower one."""
-OPENINGS = (-2.0, 4.0)
+OPENINGS = (-2.0, 7.0)
 """Mouth openings, in spreads of the training set, at the lower and upper edge."""
 BINS = 500
 POINTS = 250

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 CSS = """
-.gradio-container {max-width: 1200px !important; margin: 0 auto}
+.gradio-container {max-width: 1200px !important; width: 100%; margin: 0 auto}
+.gradio-container > main {width: 100%}
 #ifmdm-player video, .ifmdm-empty {width: 100%; max-width: 512px; aspect-ratio: 1; background: #111;
   border-radius: 8px; display: block; margin: 0 auto}
 .ifmdm-empty {display: flex; align-items: center; justify-content: center; color: #ccc}
 .ifmdm-progress {display: flex; gap: .75em; align-items: center; flex-wrap: wrap}
-.ifmdm-progress progress {flex: 1 1 8em; height: 1em; accent-color: var(--color-accent)}
+.ifmdm-progress progress {flex: 1 1 8em; height: .8em; appearance: none; border: 0; border-radius: 4px;
+  overflow: hidden; background: var(--border-color-primary)}
+.ifmdm-progress progress::-webkit-progress-bar {background: var(--border-color-primary)}
+.ifmdm-progress progress::-webkit-progress-value {background: #ea580c}
+.ifmdm-progress progress::-moz-progress-bar {background: #ea580c}
 .ifmdm-error, .ifmdm-said {padding: .6em .8em; border-radius: 8px; overflow-wrap: anywhere}
 .ifmdm-error {border: 2px solid #c0392b}
 .ifmdm-said {border: 1px solid var(--border-color-primary)}
@@ -33,16 +38,19 @@ CSS = """
 .ifmdm-curves .key-opening {color: #d35400; font-weight: 600}
 """
 HEAD = """
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 <script>
 // The line in the drawing follows the video.
-setInterval(() => {
+function ifmdmFollow() {
   const video = document.getElementById("ifmdm-video"), svg = document.querySelector(".ifmdm-curves svg");
-  if (!video || !svg) return;
-  const seconds = parseFloat(svg.dataset.seconds), line = svg.querySelector(".ifmdm-playhead");
-  const x = Math.min(1, video.currentTime / seconds) * svg.viewBox.baseVal.width;
-  line.setAttribute("x1", x); line.setAttribute("x2", x);
-}, 100);
+  if (video && svg) {
+    const x = Math.min(1, video.currentTime / svg.dataset.seconds) * svg.viewBox.baseVal.width;
+    const line = svg.querySelector(".ifmdm-playhead");
+    line.setAttribute("x1", x); line.setAttribute("x2", x);
+  }
+  requestAnimationFrame(ifmdmFollow);
+}
+requestAnimationFrame(ifmdmFollow);
 </script>
 """
 

@@ -59,10 +59,10 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                         elem_id="ifmdm-registered",
                     )
                 controls = _controls(config.limits.steps)
+            with gr.Column(min_width=300):
                 with gr.Row():
                     start = gr.Button("Render", variant="primary", elem_id="ifmdm-render")
                     stop = gr.Button("Stop", variant="stop", elem_id="ifmdm-stop")
-            with gr.Column(min_width=300):
                 player = gr.HTML(
                     '<div class="ifmdm-empty">The video plays here as it is rendered.</div>',
                     elem_id="ifmdm-player",

@@ -71,12 +71,10 @@ def errors(page: Page, given: argparse.Namespace) -> dict[str, Any]:
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("there is no portrait", timeout=PATIENCE_MS)
     said = [alert.inner_text()]
-    page.get_by_role("button", name="Take the bundled sample").click()
-    _speech_is_there(page)
-    page.locator("#ifmdm-portrait").get_by_role("button", name="Clear").click()
     fake = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"this is not a picture"}
     page.locator("#ifmdm-portrait input[type=file]").set_input_files([fake])  # type: ignore[list-item]
-    page.wait_for_timeout(1000)
+    page.locator("#ifmdm-speech input[type=file]").set_input_files(given.speech)
+    _speech_is_there(page)
     page.get_by_role("button", name="Render").click()
     expect(alert).to_contain_text("photo.jpg", timeout=PATIENCE_MS)
     said.append(alert.inner_text())
