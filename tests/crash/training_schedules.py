@@ -30,7 +30,8 @@ from tests.talking_videos import write_talking_video
 VICTIMS = ("worker", "driver", "mlflow")
 STEPS = 80
 WORKERS = 2
-TIMEOUT_S = 400.0
+TIMEOUT_S = 1200.0
+"""Longest a command may take; no figure of its speed, machines may be busy."""
 
 
 @dataclass(frozen=True)
