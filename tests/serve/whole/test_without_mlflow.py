@@ -1,14 +1,11 @@
-"""The service as users start it: `ifmdm serve` in processes of its own, spoken to over HTTP.
-
-MLflow names the model when the command starts, and is then stopped: whatever dies afterwards must come back without it.
-"""
+"""MLflow names the model when the service starts, and is then gone: what dies afterwards must come back without it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,31 +13,11 @@ import psutil
 import pytest
 
 from ifmdm_core.bundle import load_bundle
-from pipelines.registry import api
 from tests.benchmarks.serve_clients import Inputs, count_frames
-from tests.mlflow_server import MlflowServer
+from tests.serve.whole.conftest import Whole
 from tests.service_process import ServiceProcess
 
 WAIT_S = 180.0
-
-
-@pytest.fixture(scope="module")
-def service(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path
-) -> Iterator[tuple[ServiceProcess, MlflowServer]]:
-    """A service whose model MLflow named, and that MLflow, which has been killed since."""
-    room = tmp_path_factory.mktemp("service")
-    mlflow = MlflowServer(room / "mlflow")
-    try:
-        mlflow.start()
-        name = api.register("served", str(tiny_bundle), store=str(room / "store"), mlflow=mlflow.uri).version
-        env = {"MLFLOW_TRACKING_URI": mlflow.uri, "IFMDM_CACHE": str(room / "cache")}
-        reference = f"model=models:/served/{name.version}"
-        with ServiceProcess(room / "service", reference, env=env) as started:
-            mlflow.kill()
-            yield started, mlflow
-    finally:
-        mlflow.stop()
 
 
 @pytest.fixture(scope="module")
@@ -77,22 +54,19 @@ def until(condition: Callable[[], bool], service: ServiceProcess) -> None:
         time.sleep(0.25)
 
 
-def test_the_model_that_mlflow_named_is_served(
-    service: tuple[ServiceProcess, MlflowServer], inputs: Inputs, tiny_bundle: Path
-) -> None:
-    started, mlflow = service
+def test_the_model_that_mlflow_named_is_served(whole: Whole, inputs: Inputs, tiny_bundle: Path) -> None:
     with pytest.raises(httpx.TransportError):
-        httpx.get(mlflow.uri, timeout=5)
-    (model,) = httpx.get(f"{started.url}/v1/models").json()["models"]
+        httpx.get(whole.mlflow.uri, timeout=5)
+    (model,) = httpx.get(f"{whole.service.url}/v1/models").json()
     assert model["sha256"] == load_bundle(tiny_bundle).digest
-    render(started, inputs)
+    render(whole.service, inputs)
 
 
 @pytest.mark.parametrize("part", ["speech", "motion", "decoder", "gateway"])
 def test_without_mlflow_a_killed_replica_comes_back_and_renders(
-    part: str, service: tuple[ServiceProcess, MlflowServer], inputs: Inputs
+    part: str, whole: Whole, inputs: Inputs
 ) -> None:
-    started, _ = service
+    started = whole.service
     before = replica(started, part)
     os.kill(before.pid, signal.SIGKILL)
 
@@ -102,14 +76,3 @@ def test_without_mlflow_a_killed_replica_comes_back_and_renders(
 
     until(is_back, started)
     render(started, inputs, wait_s=WAIT_S)
-
-
-def test_ctrl_c_ends_all_it_started(tmp_path: Path, tiny_bundle: Path) -> None:
-    with ServiceProcess(tmp_path, f"model={tiny_bundle}") as started:
-        members = started.memory_mb()
-        assert any(name.startswith("ServeReplica") for name in members)
-        code = started.stop()
-    assert code in (0, 130)
-    assert started.left_over == []
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"{started.url}/healthz", timeout=5)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.benchmarks.serve_clients import Attempt, Inputs, drive, judge
 from tests.benchmarks.serve_load import settled, summary
+from tests.serve.whole.conftest import STREAMS
 
 SHARES = {"hang_up": 0.15, "garbage": 0.15, "slow": 0.10}
 
@@ -21,15 +22,14 @@ def inputs() -> Inputs:
     return Inputs([0.5, 1.0, 2.5])
 
 
-def test_eight_clients_for_fifteen_seconds(gateway_url: str, inputs: Inputs) -> None:
-    attempts = asyncio.run(
-        drive(gateway_url, inputs, clients=8, seconds=15, shares=SHARES, controls={"steps": 2})
-    )
+def test_eight_clients_for_fifteen_seconds(url: str, inputs: Inputs) -> None:
+    attempts = asyncio.run(drive(url, inputs, clients=8, seconds=15, shares=SHARES, controls={"steps": 2}))
     wrong = [attempt for attempt in attempts if not attempt.expected]
     assert not wrong, wrong[:5]
     verdicts = Counter(attempt.verdict for attempt in attempts)
     assert verdicts["finished"] >= 3, verdicts
-    left, figures = asyncio.run(settled(gateway_url))
+    assert verdicts["busy"] >= 1, f"eight clients, {STREAMS} streams: {verdicts}"
+    left, figures = asyncio.run(settled(url))
     assert left == 0, "renders are still under way without any client"
     assert sum(figures["ifmdm_stage_pending_calls"].values()) == 0
     report = summary(attempts, 15)
