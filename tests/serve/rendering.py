@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import wave
 from collections.abc import Awaitable, Callable
@@ -39,10 +40,10 @@ def identity(root: str, portrait: Path, size: int = 64, **controls: Any) -> Iden
 
 
 class WatchedStages:
-    """`stages`, with the replicas that answered last."""
+    """`stages`, with the replicas that answered last. `during` is told the stage of each call that is under way."""
 
-    def __init__(self, stages: Stages) -> None:
-        self.facts, self._stages = stages.facts, stages
+    def __init__(self, stages: Stages, during: Callable[[str], None] = lambda _: None) -> None:
+        self.facts, self._stages, self.during = stages.facts, stages, during
         self.replies: list[tuple[str, Reply[Any]]] = []
 
     def last(self, stage: str) -> str:
@@ -62,7 +63,13 @@ class WatchedStages:
         return await self._noted("decoder", self._stages.decode(call))
 
     async def _noted(self, stage: str, answer: Awaitable[Reply[Any]]) -> Reply[Any]:
-        reply = await answer
+        call = asyncio.ensure_future(answer)
+        try:
+            await asyncio.sleep(0.005)
+            self.during(stage)
+            reply = await call
+        finally:
+            call.cancel()  # without effect on one that has ended
         self.replies.append((stage, reply))
         return reply
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from ifmdm_core.bundle import load_bundle
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput, Conflict, NotFound
+from ifmdm_core.frame_decoder import FrameDecoder
 from ifmdm_core.portrait import open_portrait
 from serve.config import DecoderConfig, StageConfig
 from serve.frame_decoder import FrameDecoderStage
@@ -175,3 +177,13 @@ def test_portraits_that_are_not_there_or_do_not_fit_are_refused(
 def test_a_replica_refuses_another_bundle_than_it_was_told(tiny_bundle: Path) -> None:
     with pytest.raises(Conflict, match="expected"):
         SpeechEncoderStage(BundleRef(str(tiny_bundle), "0" * 64), StageConfig())
+
+
+def test_frames_are_the_same_alone_and_together_before_they_are_encoded(
+    bundle: BundleRef, portrait: Path
+) -> None:
+    decoder = FrameDecoder.of(bundle.open())
+    known = decoder.identity(open_portrait(portrait, RenderControls(), 64).crop)
+    motion = torch.from_numpy(np.random.default_rng(3).uniform(-0.5, 0.5, (20, 20)).astype(np.float32))
+    alone = np.concatenate([decoder.frames(known, part) for part in motion.split(5)])
+    assert np.abs(decoder.frames(known, motion).astype(int) - alone).max() <= 1
