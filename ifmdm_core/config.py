@@ -142,6 +142,8 @@ def _field_path(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[int
     owner: type[BaseModel] | None = model
     for part in loc:
         path.append(part)
+        if isinstance(part, int) and owner is not None:
+            continue  # a place in a list of models
         owner = _model_at(owner, (part,)) if owner is not None else None
         if owner is None:
             break
@@ -152,6 +154,8 @@ def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseM
     """The nested model a path of field names leads to, or None where it leads to a plain value."""
     owner = model
     for part in path:
+        if isinstance(part, int):
+            continue
         field = owner.model_fields.get(str(part))
         if field is None:
             return None

@@ -50,6 +50,7 @@ def application(
     """
     app = FastAPI(
         title="ifmdm", version=__version__, lifespan=_lifespan(service), redoc_url=None,
+        redirect_slashes=False,
         description="A portrait photo and speech become a talking video, streamed while it is made.",
     )  # fmt: skip
     app.state.service, app.state.roll_out, app.state.rolling = service, roll_out, asyncio.Lock()
@@ -62,6 +63,7 @@ def application(
     app.add_exception_handler(IfmdmError, _told)
     app.add_exception_handler(RequestValidationError, _told)
     app.add_exception_handler(HTTPException, _told)
+    app.add_exception_handler(Exception, _told)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return protected(app, config, service.admission, service.metrics.rejected)
 

@@ -104,7 +104,7 @@ class Client:
             self._http = httpx.Client(base_url=server, headers=headers, timeout=timeout)
         except (httpx.InvalidURL, ValueError) as error:
             raise BadInput(f"{server!r} is no address: {error}", fix="write it as http://host:port") from None
-        self._server, self._patience_s = server, patience_s
+        self.server, self._patience_s = server, patience_s
 
     def __enter__(self) -> Client:
         return self
@@ -213,7 +213,7 @@ class Client:
                 answer.read()
             except httpx.TransportError as error:
                 raise Unavailable(
-                    f"{self._server} does not answer ({str(error) or type(error).__name__})",
+                    f"{self.server} does not answer ({str(error) or type(error).__name__})",
                     fix="is it running? ifmdm serve starts one",
                 ) from error
             problem = _problem(answer)

@@ -44,12 +44,11 @@ class Intake:
     """Opens portraits and recordings for event loops. Close it in the end.
 
     Args:
-        audio_s: most seconds of a recording.
         memory, cpu_s: limits of a child.
     """
 
-    def __init__(self, audio_s: float, memory: int = MEMORY, cpu_s: int = CPU_S) -> None:
-        self._audio_s, self._limits = audio_s, (memory, cpu_s)
+    def __init__(self, memory: int = MEMORY, cpu_s: int = CPU_S) -> None:
+        self._limits = memory, cpu_s
         self._threads = ThreadPoolExecutor(CHILDREN, "intake")
         self._children: list[Child] = []
         self._idle: list[Child] = []
@@ -72,10 +71,10 @@ class Intake:
             whole = crop if answer["output"] is not None else _array(Path(folder, "whole.npy"))
         return Portrait(whole, Square(*answer["square"]), crop, answer["output"], answer["note"])
 
-    async def audio(self, path: Path, name: str) -> Audio:
-        """`media.audio.read_audio`. Raises BadInput, calling the recording `name`."""
+    async def audio(self, path: Path, longest: float, name: str) -> Audio:
+        """`media.audio.read_audio` of at most `longest` seconds. Raises BadInput, calling the recording `name`."""
         folder = tempfile.TemporaryDirectory(prefix="ifmdm-audio-", ignore_cleanup_errors=True)
-        answer = await self._ask("audio", {"longest": self._audio_s}, path, name, Path(folder.name))
+        answer = await self._ask("audio", {"longest": longest}, path, name, Path(folder.name))
         samples = np.memmap(Path(folder.name, "speech.f32"), np.float32, "r", shape=(answer["samples"],))
         native = NativeAudio(
             Path(folder.name, "native.s16"), answer["rate"], answer["channels"], answer["native"]

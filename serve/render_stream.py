@@ -122,6 +122,11 @@ class RenderStream:
         await asyncio.shield(self._file)
         return self.file_url
 
+    async def stored(self) -> None:
+        """Waits until the file is stored, where the stream has been read to its end; raises nothing."""
+        if self._file is not None:
+            await asyncio.wait([self._file])
+
     async def close(self) -> None:
         """Stop: no further stage call is made, the slot is free. After the end of the stream it does nothing."""
         if self._closed or self._file is not None:

@@ -91,6 +91,7 @@ class RenderService:
     Args:
         signer: signs finished files.
         metrics: counts.
+        intake: opens pictures and recordings; closed with the service.
         s3: how to reach the root, where it is a bucket.
     """
 
@@ -101,6 +102,7 @@ class RenderService:
         *,
         signer: Signer,
         metrics: GatewayMetrics | None = None,
+        intake: Intake | None = None,
         s3: S3Config | None = None,
     ) -> None:
         limits = config.gateway.limits
@@ -109,7 +111,7 @@ class RenderService:
         self.admission = Admission(limits.streams)
         self.identities = IdentityStore(config.root, config.identity_days, s3)
         self.files = FinishedFiles(config.root, config.file_days, signer, s3)
-        self.intake = Intake(limits.audio_s)
+        self.intake = intake or Intake()
         self.streams: dict[str, RenderStream] = {}
         """Renders under way, by id, until their file is stored."""
 
@@ -126,7 +128,9 @@ class RenderService:
             _check_controls(request.controls, self.limits)
             stages = await held.enter_async_context(self.models.lease(request.model))
             observed = ObservedStages(stages, self.metrics)
-            audio_task = asyncio.create_task(self.intake.audio(request.audio, request.audio_name))
+            audio_task = asyncio.create_task(
+                self.intake.audio(request.audio, self.limits.audio_s, request.audio_name)
+            )
             try:
                 identity, stored, note = await self._identity(request, stages.facts.size)
                 audio = await audio_task
@@ -184,9 +188,10 @@ class RenderService:
         _log.info("swept", extra={"identities": gone[0], "files": gone[1]})
 
     async def close(self) -> None:
-        """Stops what is under way."""
+        """Stops renders that are under way; files of those that have ended are still stored."""
         for stream in list(self.streams.values()):
             await stream.close()
+            await stream.stored()
         self.intake.close()
 
     async def _identity(self, request: RenderRequest, size: int) -> tuple[IdentityRef, StoredPortrait, str]:

@@ -73,10 +73,11 @@ def _read_local(uri: Uri, field: str, most_mb: float, target: Path) -> None:
         descriptor = os.open(Path(uri.path).resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         raise NotFound(f"there is nothing readable at {str(uri)!r}", fix="check the path") from None
+    stat = os.fstat(descriptor)
+    if not S_ISREG(stat.st_mode):
+        os.close(descriptor)
+        raise BadInput(f"{str(uri)!r} is no file", fix="name a file")
     with os.fdopen(descriptor, "rb") as file:
-        stat = os.fstat(descriptor)
-        if not S_ISREG(stat.st_mode):
-            raise BadInput(f"{str(uri)!r} is no file", fix="name a file")
         if stat.st_size > most_mb * MB:
             raise _too_large(field, stat.st_size, most_mb)
         _copy(file, target)

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
-from ifmdm_core.errors import Busy, IfmdmError
+from ifmdm_core.errors import BadInput, Busy, IfmdmError
 from serve import logs
 from serve.protection.asgi import ABORT, App, Message, Receive, Scope, Send, header
 
@@ -16,6 +16,15 @@ _log = logging.getLogger(__name__)
 
 REASONS = {401: "token", 403: "forbidden", 408: "slow", 413: "size", 429: "busy", 503: "unavailable"}
 """Word for the metrics of refusals, by HTTP status; other refusals are `input`."""
+
+HEADER_BYTES = 16 << 10
+"""Of a request's address and headers together."""
+
+
+class LargeHeaders(BadInput):
+    """Headers beyond the limit."""
+
+    http_status = 431
 
 
 class Replies:
@@ -33,28 +42,32 @@ class Replies:
             await self._app(scope, receive, send)
             return
         identifier = logs.usable_request_id(header(scope, "x-request-id"))
-        began, status, sent = time.monotonic(), 0, 0
+        began, status, sent, whole = time.monotonic(), 0, 0, False
 
         async def sending(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
                 kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
                 message = {**message, "headers": [*kept, (b"x-request-id", identifier.encode())]}
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
+                whole = not message.get("more_body", False)
             await send(message)
 
         with logs.request(identifier):
             try:
+                _require_small(scope)
                 await self._app(scope, receive, sending)
             except Exception as error:
                 if status == 0:
                     await self._answer(scope, receive, sending, error)
                 else:
-                    # The status line has gone out: only a broken connection can still say that this is not all.
                     _report(error)
-                    scope.get(ABORT, lambda: None)()
+                    if (
+                        not whole
+                    ):  # the status has gone out: only a broken connection says that this is not all
+                        scope.get(ABORT, lambda: None)()
             finally:
                 if status >= 400:
                     self._rejected(REASONS.get(status, "input" if status < 500 else "fault"))
@@ -98,6 +111,12 @@ def problem(error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return status, headers, body
+
+
+def _require_small(scope: Scope) -> None:
+    size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope.get("raw_path") or b"")
+    if size + len(scope["query_string"]) > HEADER_BYTES:
+        raise LargeHeaders(f"the request's headers are larger than {HEADER_BYTES} bytes", fix="send fewer")
 
 
 def _report(error: BaseException) -> None:
