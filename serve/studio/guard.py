@@ -6,6 +6,8 @@ files by any path where it is mounted on another application: it checks them onl
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import Any
 
 import gradio as gr
 
-from ifmdm_core.errors import Forbidden, NotFound
+from ifmdm_core.errors import Busy, Forbidden, IfmdmError, NotFound
 from serve.protection.asgi import App, Receive, Scope, Send
 from serve.protection.replies import problem
 
 PREFIX = "/studio"
+UPLOADS_BYTES = 4_000_000_000
+"""Bytes that uploaded files may take together; Gradio deletes them after `page.UPLOADS_S`."""
+_UPLOAD = "/studio/gradio_api/upload"
 _NEEDED = re.compile(
     r"/studio(/?|/config/?|/theme\.css|/manifest\.json|/favicon\.ico|/(static|assets|svelte)/.*|/play/[0-9a-f]+"
     r"|/gradio_api/(startup-events|app_id|info/?|upload|upload_progress|reset/?|cancel"
@@ -26,19 +31,39 @@ _NEEDED = re.compile(
 
 
 class Needed:
-    """Answers NotFound for every path of Gradio's that the page does not need."""
+    """Answers NotFound for every path of Gradio's that the page does not need, and Busy for uploads beyond the room.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    Args:
+        uploads: folder that Gradio keeps uploads in.
+        most: bytes that they may take together.
+    """
+
+    def __init__(self, app: App, uploads: Path, most: int = UPLOADS_BYTES) -> None:
+        self._app, self._uploads, self._most = app, uploads, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
+        error: IfmdmError | None = None
         if (path == PREFIX or path.startswith(f"{PREFIX}/")) and not _NEEDED.fullmatch(path):
-            status, headers, body = problem(NotFound(f"nothing at {path[:200]!r}"))
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            error = NotFound(f"nothing at {path[:200]!r}")
+        elif path == _UPLOAD and await asyncio.to_thread(_bytes_in, self._uploads) >= self._most:
+            error = Busy(
+                "the Studio's uploads take all the room they have", fix="try again later", retry_after=600
+            )
+        if error is None:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        status, headers, body = problem(error)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # deleted meanwhile
+            total += path.lstat().st_size
+    return total
 
 
 class StudioBlocks(gr.Blocks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.config import GatewayConfig
@@ -88,4 +89,4 @@ def add_studio(app: FastAPI, service: RenderService, config: GatewayConfig) -> N
         css=CSS,
         head=HEAD,
     )
-    app.add_middleware(Needed)
+    app.add_middleware(Needed, uploads=Path(uploads.name))

@@ -32,7 +32,7 @@ FLAGS = (
 )
 PATIENCE_MS = 180_000
 PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 1000}
+DESK = {"width": 1280, "height": 1120}
 
 
 def main() -> None:
