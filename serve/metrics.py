@@ -29,17 +29,20 @@ class RenderWatch:
     """One render under way: tell it of chunks as they leave, and of its end (as a context, the end is noticed)."""
 
     def __init__(self, model: str, metrics: GatewayMetrics) -> None:
-        self._model, self._metrics, self._began, self._ended = model, metrics, time.monotonic(), False
+        self._model, self._metrics, self._began = model, metrics, time.monotonic()
+        self._ended: float | None = None
         metrics.count("ifmdm_renders_under_way")
         self.first_frame_s: float | None = None
         """Seconds from the beginning to the first chunk; None before it."""
         self.video_s = 0.0
         """Seconds of video so far."""
+        self.outcome: str | None = None
+        """How it ended; None while it is under way."""
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self._began
+        """From the beginning to the end, or to now."""
+        return (self._ended or time.monotonic()) - self._began
 
     def chunk(self, frames: int, fps: int) -> None:
         """A chunk of `frames` is ready to be sent."""
@@ -51,9 +54,9 @@ class RenderWatch:
 
     def end(self, outcome: str) -> None:
         """It ended: `finished`, or what `outcome_of` calls its error. Only the first call counts."""
-        if self._ended:
+        if self.outcome is not None:
             return
-        self._ended = True
+        self.outcome, self._ended = outcome, time.monotonic()
         self._metrics.count("ifmdm_renders_under_way", -1)
         self._metrics.count("ifmdm_renders_total", 1, self._model, outcome)
         if outcome == "finished" and self.video_s:

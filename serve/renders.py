@@ -26,7 +26,7 @@ from serve.flow import FlowRequest, render
 from serve.identities import IdentityStore, StoredPortrait
 from serve.intake import Intake
 from serve.messages import IdentityRef, ModelFacts, Stages
-from serve.metrics import GatewayMetrics
+from serve.metrics import GatewayMetrics, RenderWatch
 from serve.observed_stages import ObservedStages
 from serve.render_stream import RenderStream
 from serve.signing import Signer
@@ -152,6 +152,7 @@ class RenderService:
                 controls=controls.model_dump(mode="json"),
             )
             width, height = stored.opened(controls.size).size
+            watch = self.metrics.render(observed.model)
             stream = RenderStream(
                 id=secrets.token_hex(16),
                 facts=facts,
@@ -162,13 +163,25 @@ class RenderService:
                 fps=controls.fps,
                 tags=tags,
                 chunks=render(observed, FlowRequest(identity, audio, controls)),
-                watch=self.metrics.render(observed.model),
+                watch=watch,
                 held=held.pop_all(),
                 finish=self._finish,
             )
             self.streams[stream.id] = stream
-            stream.on_end(lambda: self.streams.pop(stream.id, None))
+            stream.on_end(lambda: self._ended(stream, watch, observed))
             return stream
+
+    def _ended(self, stream: RenderStream, watch: RenderWatch, observed: ObservedStages) -> None:
+        self.streams.pop(stream.id, None)
+        _log.info(
+            "render %s", watch.outcome,
+            extra={
+                "render": stream.id, "tenant": stream.identity.tenant, "model": observed.model,
+                "frames": stream.frames, "fps": stream.fps, "seconds": round(watch.seconds, 3),
+                "first_frame_s": watch.first_frame_s and round(watch.first_frame_s, 3),
+                "busy_s": {stage: round(seconds, 3) for stage, seconds in observed.busy_s.items()},
+            },
+        )  # fmt: skip
 
     async def register(
         self, tenant: str, portrait: Path, controls: RenderControls, name: str = "the portrait"
