@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import math
 import os
 import socket
@@ -116,6 +117,11 @@ def running(
 def _pages(config: ServeConfig) -> Pages:
     if not config.gateway.studio:
         return ()
+    if importlib.util.find_spec("gradio") is None:  # said here rather than by a replica that does not start
+        raise BadInput(
+            "gateway.studio needs gradio, which is not installed",
+            fix="pip install 'ifmdm[studio]', or --set gateway.studio=false",
+        )
     from serve.studio.mount import add_studio
 
     return (add_studio,)
