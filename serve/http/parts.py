@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, Field
@@ -14,7 +14,11 @@ from pydantic import BaseModel, Field
 from ifmdm_core.errors import Forbidden
 from serve.protection.asgi import caller_of
 from serve.protection.callers import Caller
-from serve.renders import RenderService
+
+if TYPE_CHECKING:
+    from serve.renders import RenderService
+else:  # FastAPI looks at annotations; what it needs not know would cost it torch
+    RenderService = object
 
 
 class Problem(BaseModel):
@@ -46,7 +50,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def service(request: Request) -> RenderService:
     """The renders of this gateway."""
-    return cast(RenderService, request.app.state.service)
+    return cast("RenderService", request.app.state.service)
 
 
 def caller(request: Request) -> Caller:

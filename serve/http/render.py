@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -15,8 +15,9 @@ from serve.http.forms import RenderForm
 from serve.http.inputs import given_file
 from serve.http.parts import Folder, Service, Who, problems
 from serve.protection.asgi import Receive, Scope, Send, state
-from serve.render_stream import RenderStream
-from serve.renders import RenderRequest
+
+if TYPE_CHECKING:
+    from serve.render_stream import RenderStream
 
 router = APIRouter(tags=["render"])
 
@@ -65,6 +66,8 @@ async def render(
     made, and a signed file follows at the address in `Link`; closing the connection stops the work. With
     `delivery=file` the answer comes when the signed file is there.
     """
+    from serve.renders import RenderRequest
+
     slot = state(request.scope)["slot"]
     controls = form.to_controls()
     limits = service.limits
