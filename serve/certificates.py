@@ -100,15 +100,17 @@ def _algorithm(key: object, name: str) -> str:
 
 
 def _self_made(storage: Storage) -> bytes:
-    """PEM of chain and key; of racing replicas the first one's is everybody's."""
+    """PEM of key and chain; of racing replicas the first one's is everybody's."""
     if storage.info(PAIR) is None:
-        pair, authority = make_certificate()
-        if storage.put_if_absent(PAIR, pair):
-            storage.put(AUTHORITY, authority)
+        storage.put_if_absent(PAIR, make_certificate()[0])
     local = storage.local_path(PAIR)
     if local is not None:
         local.chmod(0o600)
-    return storage.get(PAIR)
+    pair = storage.get(PAIR)
+    if storage.info(AUTHORITY) is None:
+        authority = x509.load_pem_x509_certificates(pair)[-1]
+        storage.put(AUTHORITY, authority.public_bytes(serialization.Encoding.PEM))
+    return pair
 
 
 def make_certificate() -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ifmdm_core.controls import RenderControls
+from ifmdm_core.errors import IfmdmError
 from serve import logs
 from serve.config import GatewayConfig
 from serve.protection.asgi import caller_of
@@ -23,6 +25,8 @@ SAMPLES = Path(__file__).parent.parent.parent / "ifmdm_core" / "assets" / "sampl
 UPLOADS_S = 3600
 """Seconds that uploaded files are kept."""
 _DEFAULTS = RenderControls()
+
+_log = logging.getLogger(__name__)
 
 
 def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayConfig) -> StudioBlocks:
@@ -82,21 +86,25 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                 yield {part: text for part, text in parts if text is not None}
 
         async def _rendered(form: Form, request: gr.Request) -> AsyncIterator[View]:
-            name = str(request.session_hash)
-            with logs.request(logs.usable_request_id(None)):
-                try:
+            name, identifier = str(request.session_hash), logs.usable_request_id(None)
+            try:
+                # Not around the views: each may be asked for, and the last one closed, in another context.
+                with logs.request(identifier):
                     caller = caller_of(request.request.scope)
                     most = None if caller.renders is None else math.ceil(caller.renders / config.replicas)
                     asked = session.request_of(form, caller.tenant, most)
-                    running[name] = playback = playbacks.start(await service.open(asked), caller.tenant)
-                    try:
-                        async for view in session.shown(playback):
-                            yield view
-                    finally:  # the page was left: nobody waits for the rest
-                        running.pop(name, None)
-                        await playback.stop()
-                except Exception as error:
-                    yield session.failed(error)
+                    playback = playbacks.start(await service.open(asked), caller.tenant)
+                running[name] = playback
+                try:
+                    async for view in session.shown(playback, identifier):
+                        yield view
+                finally:  # the page was left: nobody waits for the rest
+                    running.pop(name, None)
+                    await playback.stop()
+            except Exception as error:
+                if not isinstance(error, IfmdmError) or error.http_status == 500:
+                    _log.error("a fault of ours", exc_info=error, extra={"request": identifier})
+                yield session.failed(error, identifier)
 
         async def on_stop(request: gr.Request) -> None:
             playback = running.get(str(request.session_hash))

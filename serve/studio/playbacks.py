@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import AsyncIterator
 
 from ifmdm_core.errors import Cancelled, IfmdmError, NotFound
-from serve import logs
 from serve.renders import RenderStream
 
 KEPT = 16
@@ -79,13 +78,10 @@ class Playback:
                 self.file_url = await stream.finished()
         except asyncio.CancelledError:
             self.error = Cancelled("stopped")
-        except IfmdmError as error:
-            self.error = error
-        except Exception:
-            _log.exception("a render of the Studio failed")
-            self.error = IfmdmError(
-                "internal error", fix=f"tell the operator {logs.request_id() or 'when it was'}"
-            )
+        except Exception as error:
+            self.error = error if isinstance(error, IfmdmError) else IfmdmError("internal error")
+            if self.error.http_status == 500:
+                _log.exception("a render of the Studio failed")
         finally:
             self.ended = True
             await self._tell()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,15 +12,12 @@ from typing import Any
 from ifmdm_core.config import validate
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput, Cancelled, IfmdmError
-from serve import logs
 from serve.renders import RenderRequest
 from serve.studio.curves import curves, envelope
 from serve.studio.playbacks import Playback
 
 LOOK_S = 1.0
 """Seconds between looks of the page while a render runs."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def request_of(form: Form, tenant: str, most: int | None) -> RenderRequest:
     )
 
 
-async def shown(playback: Playback) -> AsyncIterator[View]:
+async def shown(playback: Playback, request_id: str) -> AsyncIterator[View]:
     """Views of a render under way, about one a second; the last one says how it ended."""
     stream, began = playback.stream, time.monotonic()
     heard = envelope(stream.audio.samples)
@@ -100,7 +96,7 @@ async def shown(playback: Playback) -> AsyncIterator[View]:
         seconds = time.monotonic() - began
         yield View(message=_progress(done, stream.num_frames, stream.fps, seconds), curves=drawing)
     if playback.error is not None:
-        yield failed(playback.error)
+        yield failed(playback.error, request_id)
         return
     seconds = time.monotonic() - began
     speed = stream.num_frames / stream.fps / seconds
@@ -114,16 +110,14 @@ async def shown(playback: Playback) -> AsyncIterator[View]:
     )
 
 
-def failed(error: BaseException) -> View:
+def failed(error: BaseException, request_id: str) -> View:
     """What the page says of an error; of one that is our fault only where to ask."""
     if isinstance(error, Cancelled):
         return View(message=_said("Stopped."), file="")
     if isinstance(error, IfmdmError) and error.http_status != 500:
         what, fix = error.what, error.fix
     else:
-        if not isinstance(error, IfmdmError):
-            _log.error("a fault of the Studio", exc_info=error)
-        what, fix = "internal error", f"tell the operator the request id {logs.request_id()}"
+        what, fix = "internal error", f"tell the operator the request id {request_id}"
     text = f"<strong>{html.escape(what)}</strong>" + (f"<br>{html.escape(fix)}" if fix else "")
     return View(message=f'<div role="alert" class="ifmdm-error">{text}</div>', file="")
 

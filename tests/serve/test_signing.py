@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_the_self_made_certificate_is_made_once_and_its_key_is_private(root: Pat
     assert again.certificate == signer.certificate
     assert stat.S_IMODE((root / certificates.PAIR).stat().st_mode) == 0o600
     assert b"PRIVATE" not in (root / certificates.AUTHORITY).read_bytes()
+
+
+def test_replicas_that_start_together_sign_with_the_same_certificate(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(
+            pool.map(lambda _: Signer.open(SigningConfig(), str(tmp_path)).certificate.chain, range(8))
+        )
+    assert len(set(made)) == 1
+    assert made[0].endswith((tmp_path / certificates.AUTHORITY).read_bytes())
 
 
 def test_an_operators_certificate_signs(tmp_path: Path, plain: Path) -> None:
