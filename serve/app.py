@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from ifmdm_core import __version__
 from ifmdm_core.errors import BadInput, IfmdmError, NotFound
@@ -118,8 +119,12 @@ def _http(request: Request, error: HTTPException) -> IfmdmError:
     if error.status_code == 404:
         return NotFound(f"there is nothing at {request.url.path[:200]!r}", fix="see /docs")
     told = _Http(str(error.detail), fix="see /docs")
-    told.http_status = error.status_code
-    told.allow = (error.headers or {}).get("Allow", "")
+    # A body that is no JSON or no form is like one with a wrong field.
+    told.http_status = 422 if error.status_code == 400 else error.status_code
+    if error.status_code == 405:  # Starlette names those of one route; a path may have several
+        paths = request.app.openapi()["paths"]
+        found = [paths[path] for path in paths if compile_path(path)[0].match(request.url.path)]
+        told.allow = ", ".join(sorted({method.upper() for methods in found for method in methods}))
     return told
 
 

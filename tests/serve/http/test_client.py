@@ -23,11 +23,11 @@ def test_a_render_becomes_a_signed_file(
     gateway: RunningGateway, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     seen: list[tuple[int, int]] = []
-    controls = RenderControls(steps=2, pose="hold", intensity=None, face=(0, 0, 400, 400))
+    controls = RenderControls(steps=2, pose="hold", intensity=None, face="none")
     with Client(gateway.url) as client:
         output = tmp_path / "out.mp4"
         done = client.render(portrait, speech, output, controls, progress=lambda *step: seen.append(step))
-        digest = client.register(portrait, face="none")
+        digest = client.register(portrait)
         again = client.render(digest, speech, tmp_path / "again.mp4", RenderControls(steps=2))
         served = client.models()
     assert done.frames == 50
@@ -73,16 +73,23 @@ def test_a_busy_service_is_asked_again_while_patience_lasts(
     stages = GatedStages(gateways.stages(), first_held=1)
     gateway = gateways.start("gateway.limits.streams=1", stages=stages)
     with Client(gateway.url) as first, first.stream(portrait, speech) as held:
-        assert next(iter(held))
+        pieces = iter(held)
+        assert next(pieces)
         with Client(gateway.url, patience_s=0) as second, pytest.raises(Busy, match="all 1 streams"):
             second.stream(portrait, speech).__enter__()
     until(lambda: gateway.service.admission.held == 0, "leaving the block stops the render")
     with Client(gateway.url) as first, first.stream(portrait, speech) as held:
-        assert next(iter(held))
-        threading.Timer(0.5, stages.gate.set).start()
-        with Client(gateway.url, patience_s=60) as second, second.stream(portrait, speech) as late:
-            assert len(b"".join(held)) > 0
-            assert len(b"".join(late)) > 0
+        pieces = iter(held)
+        assert next(pieces)
+        rest: list[bytes] = []
+        reader = threading.Thread(target=lambda: rest.extend(pieces))
+        with Client(gateway.url, patience_s=60) as second:
+            threading.Timer(0.5, stages.gate.set).start()
+            reader.start()
+            with second.stream(portrait, speech) as late:
+                assert len(b"".join(late)) > 0
+        reader.join()
+        assert rest
 
 
 def test_only_one_model_is_rolled_out_at_a_time(gateway: RunningGateway) -> None:
