@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import importlib.util
 import math
 import os
@@ -95,6 +96,7 @@ def running(
         from serve.logs import SERVE_LOGGING
         from serve.rollout import retire_old, start
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it says here, `say` says for people
         # The gateway's replicas listen themselves (see serve/http_server.py): Serve's own proxies stay off.
         serve.start(http_options=HTTPOptions(location="NoServer"), logging_config=SERVE_LOGGING)
         try:
