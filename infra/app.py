@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import importlib.util
+import logging
 import math
 import os
 import socket
