@@ -20,7 +20,7 @@ from serve.protection.asgi import ABORT, App, Receive, Scope, Send
 HEADER_BYTES = 32 << 10
 HEADER_S = 10.0
 """Seconds for the headers of a request to arrive."""
-LINGER_S = 10.0
+LINGER_S = 30.0
 """Seconds that a refused upload is read on (and thrown away), so that its sender gets to see the refusal."""
 IDLE_S = 15
 """Seconds a connection is kept without a request."""

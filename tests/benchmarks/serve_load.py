@@ -161,22 +161,34 @@ async def under_load(
     inputs = Inputs(options.lengths)
     before, watched = await asyncio.to_thread(scrape, url, options.token), Memory(memory or dict)
     watching = asyncio.create_task(watched.watch()) if memory else None
+    late: list[float] = []
+    lagging = asyncio.create_task(_lag(late))
     began = time.monotonic()
     attempts = await drive(
         url, inputs, clients=options.clients, seconds=options.seconds, seed=options.seed, shares=shares,
         token=options.token, controls={"steps": options.steps},
     )  # fmt: skip
     wall = time.monotonic() - began
+    lagging.cancel()
     if watching:
         watching.cancel()
     left, after = await settled(url, options.token)
     return {
         **summary(attempts, wall),
+        "clients_own_lag_s": percentiles(late),
         "batches": batches(before, after),
         "stages": stage_rates(before, after),
         "renders_left_under_way": left,
         "memory_second_half": watched.over(options.seconds / 2, options.seconds),
     }
+
+
+async def _lag(late: list[float]) -> None:
+    """How late this process's own event loop is: that much of the times above is not the service's."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(0.1)
+        late.append(time.monotonic() - began - 0.1)
 
 
 async def settled(url: str, token: str | None = None) -> tuple[float, dict[str, Any]]:
