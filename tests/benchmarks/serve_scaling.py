@@ -57,6 +57,10 @@ def replicas(application: str) -> dict[str, int]:
     return {name: stages[name].replica_states.get("RUNNING", 0) for name in STAGES}
 
 
+def _say(what: str) -> None:
+    print(what, flush=True)
+
+
 class Timeline:
     """Replicas of each stage over time."""
 
@@ -78,7 +82,7 @@ class Timeline:
     async def floor(self, least: int) -> float:
         """Seconds until every stage has `least` replicas again."""
         began = time.monotonic()
-        while any((await asyncio.to_thread(replicas, self.application))[name] != least for name in STAGES):
+        while set((await asyncio.to_thread(replicas, self.application)).values()) != {least}:
             if time.monotonic() - began > REST_S:
                 raise TimeoutError(f"not back at {least} after {REST_S:.0f} s: {self.rows[-1]}")
             await asyncio.sleep(0.5)
@@ -119,7 +123,7 @@ async def first_chunk(stages: Stages, request: FlowRequest) -> float:
 
 async def loads(root: str, model: str, clients: int, seconds: float) -> dict[str, Any]:
     """Both loads, each followed by rest."""
-    route = await start(config(root, model, 1), model, say=print)
+    route = await start(config(root, model, 1), model, say=_say)
     ref = await asyncio.to_thread(identity, root, SAMPLE, route.facts.size)
     cases: dict[str, tuple[str, Audio, RenderControls]] = {
         "steps=200": ("motion", sound(4), RenderControls(steps=200)),
@@ -147,7 +151,7 @@ async def loads(root: str, model: str, clients: int, seconds: float) -> dict[str
 
 async def cold(root: str, model: str, times: int) -> dict[str, Any]:
     """The first chunk from zero replicas, and with all of them warm."""
-    route = await start(config(root, model, 0), model, say=print)
+    route = await start(config(root, model, 0), model, say=_say)
     ref: IdentityRef = await asyncio.to_thread(identity, root, SAMPLE, route.facts.size)
     request = FlowRequest(ref, sound(2), RenderControls(steps=2))
     line, colds, warms = Timeline(route.application), [], []
