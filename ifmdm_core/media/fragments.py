@@ -23,6 +23,8 @@ from ifmdm_core.media.video_writer import AAC_RATES
 
 LEAD_S = 0.2
 """Seconds that sound runs ahead of pictures in a stream, so that no player waits for it at a fragment's end."""
+_DURATIONS: dict[bytes, tuple[int | None, int]] = {b"mvhd": (20, 24), b"tkhd": (None, 28), b"mdhd": (20, 24)}
+"""Boxes with a duration -> where in them are the ticks per second (None: the movie's) and the duration in ticks."""
 
 
 class FragmentedMp4:
@@ -68,7 +70,7 @@ class FragmentedMp4:
         self._fragments += 1
         if self._header is None:
             self._header = header
-            return file.getvalue()
+            return _with_duration(file.getvalue(), Fraction(self.num_frames, self.fps))
         return _without_header(file.getvalue())
 
     def finish(self) -> None:
@@ -194,3 +196,31 @@ def _without_header(data: bytes) -> bytes:
     while data[at + 4 : at + 8] != b"moof":
         at += int.from_bytes(data[at : at + 4], "big")
     return data[at:]
+
+
+def _with_duration(stream: bytes, seconds: Fraction) -> bytes:
+    """The beginning of a fragmented MP4 with the duration of the whole in its header.
+
+    A muxer of fragments leaves 0 there. Chromium then takes what has come so far for the whole: where the stream is
+    slower than the player, the video ends, or begins again, instead of waiting for more.
+    """
+    data, movie_scale = bytearray(stream), 0
+    for kind, at in _header_boxes(stream, 0, len(stream)):
+        scale_at, duration_at = _DURATIONS[kind]
+        assert data[at + 8] == 0, "64-bit times"
+        scale = int.from_bytes(data[at + scale_at : at + scale_at + 4], "big") if scale_at else movie_scale
+        if kind == b"mvhd":
+            movie_scale = scale
+        data[at + duration_at : at + duration_at + 4] = round(seconds * scale).to_bytes(4, "big")
+    return bytes(data)
+
+
+def _header_boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int]]:
+    """(kind, place) of the boxes that hold a duration, the movie's first."""
+    while at < end:
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if kind in _DURATIONS:
+            yield kind, at
+        elif kind in (b"moov", b"trak", b"mdia"):
+            yield from _header_boxes(data, at + 8, at + size)
+        at += size

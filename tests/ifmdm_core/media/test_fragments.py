@@ -96,6 +96,17 @@ def test_a_fragment_leaves_with_its_group() -> None:
         assert heard >= min(4.03, 8 * (number + 1) / 25), "no player waits for sound at a fragment's end"
 
 
+def test_the_first_fragment_tells_how_long_the_whole_will_be() -> None:
+    audio = bangs(44_100)
+    mp4 = FragmentedMp4(audio, 25, TAGS)
+    first = mp4.add(groups(101, 25, 25)[0])
+    with av.open(io.BytesIO(first)) as container:
+        assert container.duration == pytest.approx(4.04 * av.time_base, abs=1000)
+        for stream in container.streams:
+            assert float(stream.duration * stream.time_base) == pytest.approx(4.04, abs=1e-3)
+        assert sum(1 for _ in container.decode(video=0)) == 25
+
+
 def test_pictures_are_not_encoded_again(tmp_path: Path) -> None:
     audio = bangs(16_000, 1.2)
     gops = groups(30, 7, 25)
