@@ -40,7 +40,7 @@ def synthetic_tags(
         "model": model,
         "model_sha256": model_sha256,
         "inputs": inputs or {},
-        "controls": controls or {},
+        "controls": {name: _plain(value) for name, value in (controls or {}).items()},
     }
     return {
         "comment": f"AI-generated: a still photo animated by ifmdm {__version__} (model {model}); nobody was filmed",
@@ -64,6 +64,11 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     except json.JSONDecodeError:
         return None
     return record if isinstance(record, dict) and record.get("ai_generated") is True else None
+
+
+def _plain(value: Any) -> Any:
+    """A box as "x,y,w,h", which `RenderControls` takes too: C2PA's readers give a list of numbers back as bytes."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def sha256_of(data: bytes | memoryview) -> str:

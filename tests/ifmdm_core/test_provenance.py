@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,12 @@ def test_an_unmarked_or_altered_video_has_no_record(tmp_path: Path) -> None:
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         read_tags(tmp_path / "no.mp4")
+
+
+def test_the_controls_of_a_record_can_be_used_again() -> None:
+    from ifmdm_core.controls import RenderControls
+    from ifmdm_core.provenance import TAG, synthetic_tags
+
+    controls = RenderControls(face=(1, 2, 30, 40), pose="hold", intensity=None, seed=2**62)
+    tags = synthetic_tags(model="m", model_sha256="0", controls=controls.model_dump(mode="json"))
+    assert RenderControls(**json.loads(tags[TAG])["controls"]) == controls

@@ -23,7 +23,7 @@ def test_a_render_becomes_a_signed_file(
     gateway: RunningGateway, portrait: Path, speech: Path, tmp_path: Path
 ) -> None:
     seen: list[tuple[int, int]] = []
-    controls = RenderControls(steps=2, pose="hold", intensity=None, face="none")
+    controls = RenderControls(steps=2, pose="hold", intensity=None, face=(0, 0, 400, 400))
     with Client(gateway.url) as client:
         output = tmp_path / "out.mp4"
         done = client.render(portrait, speech, output, controls, progress=lambda *step: seen.append(step))
@@ -37,7 +37,7 @@ def test_a_render_becomes_a_signed_file(
     verdict = verify(output)
     assert verdict.good
     assert verdict.record is not None
-    assert verdict.record["controls"] == controls.model_dump(mode="json")
+    assert RenderControls(**verdict.record["controls"]) == controls
     assert again.identity == digest != done.identity
     assert (served[0].name, served[0].default) == ("tiny", True)
 
