@@ -61,12 +61,13 @@ class RenderStream:
         self._motion: list[Floats] = []
         self._opening: list[Floats] = []
         self._chunks, self._watch, self._held, self._finish = chunks, watch, held, finish
-        self._mp4, self._gops = FragmentedMp4(audio, fps, tags), GopSpool()
+        self._mp4: FragmentedMp4 | None = FragmentedMp4(audio, fps, tags)
+        self._gops = GopSpool()
         self._first: bytes | None = None
         self._step: asyncio.Task[bytes | None] | None = None
         self._file: asyncio.Task[None] | None = None
         self._closed = False
-        self._at_end: Callable[[], object] = lambda: None
+        self._at_end: Callable[[], object] | None = None
 
     def on_end(self, call: Callable[[], object]) -> None:
         """`call()` once the file is stored, or the render has failed or was stopped."""
@@ -164,11 +165,12 @@ class RenderStream:
     async def _advance(self) -> bytes | None:
         chunk = await anext(self._chunks, None)
         if chunk is None:
+            assert self._mp4 is not None
             self._mp4.finish()
             await self._held.aclose()
             self._watch.end("finished")
             self._file = asyncio.create_task(self._finish(self, self._gops))
-            self._file.add_done_callback(lambda _: self._at_end())
+            self._file.add_done_callback(lambda _: self._over())
             return None
         piece = await asyncio.to_thread(self._fragment, chunk)
         self._motion.append(chunk.motion)
@@ -178,8 +180,10 @@ class RenderStream:
         return piece
 
     def _fragment(self, chunk: Chunk) -> bytes:
+        mp4 = self._mp4
+        assert mp4 is not None
         self._gops.add(chunk.gop)
-        return self._mp4.add(chunk.gop)
+        return mp4.add(chunk.gop)
 
     async def _end(self, error: BaseException) -> None:
         """Give everything back after a failure or a stop."""
@@ -189,4 +193,12 @@ class RenderStream:
             await self._held.aclose()
             self._watch.end(outcome_of(error))
             self._gops.close()
-            self._at_end()
+            self._over()
+
+    def _over(self) -> None:
+        """Nothing follows. Whatever leads back here is let go: encoders with their threads, and files, go now that
+        way, and not when the garbage collector comes by.
+        """
+        call, self._at_end, self._mp4, self._step = self._at_end, None, None, None
+        if call is not None:
+            call()
