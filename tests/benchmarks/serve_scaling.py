@@ -39,22 +39,22 @@ def config(root: str, model: str, least: int) -> ServeConfig:
     scaling = Scaling(
         least=least, most=3, target=2, upscale_delay_s=2, downscale_delay_s=10, look_back_s=3, interval_s=1
     )
-    small: dict[str, Any] = {"cpus": 0.01, "scaling": scaling}
+    twice = scaling.model_copy(update={"target": 4})  # a render has two chunks under way
     return ServeConfig(
         root=root,
         model=model,
-        speech=StageConfig(**small),
-        motion=StageConfig(**small, batch=2),
-        decoder=DecoderConfig(**small, batch=1),
+        speech=StageConfig(cpus=0.01, scaling=scaling),
+        motion=StageConfig(cpus=0.01, scaling=scaling, batch=2),
+        decoder=DecoderConfig(cpus=0.01, scaling=twice, batch=1),
     )
 
 
-def replicas(application: str) -> dict[str, int]:
-    """Replicas of each stage that run."""
+def replicas(application: str, *states: str) -> dict[str, int]:
+    """Replicas of each stage that are in one of these states."""
     from ray import serve
 
     stages = serve.status().applications[application].deployments
-    return {name: stages[name].replica_states.get("RUNNING", 0) for name in STAGES}
+    return {name: sum(stages[name].replica_states.get(s, 0) for s in states) for name in STAGES}
 
 
 def _say(what: str) -> None:
@@ -62,7 +62,7 @@ def _say(what: str) -> None:
 
 
 class Timeline:
-    """Replicas of each stage over time."""
+    """Replicas of each stage over time: those that start or run, and those that run."""
 
     def __init__(self, application: str) -> None:
         self.application = application
@@ -73,23 +73,26 @@ class Timeline:
     async def watch(self) -> None:
         """Counts every second until cancelled."""
         while True:
-            row = await asyncio.to_thread(replicas, self.application)
-            self.rows.append({"s": round(time.monotonic() - self.began, 1), "phase": self.phase, **row})
-            shown = "  ".join(f"{name} {row[name]}" for name in STAGES)
+            row = await asyncio.to_thread(replicas, self.application, "STARTING", "RUNNING")
+            ready = await asyncio.to_thread(replicas, self.application, "RUNNING")
+            seconds = round(time.monotonic() - self.began, 1)
+            self.rows.append({"s": seconds, "phase": self.phase, **row, "ready": ready})
+            shown = "  ".join(f"{name} {row[name]} ({ready[name]} ready)" for name in STAGES)
             print(f"{self.rows[-1]['s']:7.1f} s  {self.phase:18} {shown}", flush=True)
             await asyncio.sleep(1)
 
     async def floor(self, least: int) -> float:
         """Seconds until every stage has `least` replicas again."""
         began = time.monotonic()
-        while set((await asyncio.to_thread(replicas, self.application)).values()) != {least}:
+        states = ("STARTING", "RUNNING", "STOPPING")
+        while set((await asyncio.to_thread(replicas, self.application, *states)).values()) != {least}:
             if time.monotonic() - began > REST_S:
                 raise TimeoutError(f"not back at {least} after {REST_S:.0f} s: {self.rows[-1]}")
             await asyncio.sleep(0.5)
         return round(time.monotonic() - began, 1)
 
     def most(self, phase: str) -> dict[str, int]:
-        """The most replicas of each stage in a phase."""
+        """The most replicas of each stage in a phase, starting ones included."""
         rows = [row for row in self.rows if row["phase"] == phase]
         return {name: max(row[name] for row in rows) for name in STAGES}
 
