@@ -106,7 +106,7 @@ class Intake:
 
     def _warm(self) -> None:
         child = self._borrow()
-        child.start()
+        child.ensure()
         with self._lock:
             self._idle.append(child)
 
@@ -132,8 +132,9 @@ class Child:
 
         Raises the IfmdmError that the child names; BadInput when it dies or hangs.
         """
-        if self._process is None or self._process.poll() is not None or self._files >= RECYCLE:
-            self.start()
+        if self._files >= RECYCLE:
+            self.close()
+        self.ensure()
         self._files += 1
         try:
             self._line.sendall(json.dumps(request).encode() + b"\n")
@@ -146,6 +147,11 @@ class Child:
         if "error" in answer:
             raise _error(answer)
         return answer
+
+    def ensure(self) -> None:
+        """A child is there now, an old one or a new one."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def start(self) -> None:
         """A new child now."""
