@@ -34,10 +34,16 @@ REST_S = 300.0
 """Longest wait for the floor."""
 
 
-def config(root: str, model: str, least: int) -> ServeConfig:
-    """Small replicas that scale within seconds."""
+def config(root: str, model: str, least: int, rest_s: float) -> ServeConfig:
+    """Small replicas that come within seconds, and leave after `rest_s`."""
     scaling = Scaling(
-        least=least, most=3, target=2, upscale_delay_s=2, downscale_delay_s=10, look_back_s=3, interval_s=1
+        least=least,
+        most=3,
+        target=2,
+        upscale_delay_s=2,
+        downscale_delay_s=rest_s,
+        look_back_s=3,
+        interval_s=1,
     )
     twice = scaling.model_copy(update={"target": 4})  # a render has two chunks under way
     return ServeConfig(
@@ -126,7 +132,7 @@ async def first_chunk(stages: Stages, request: FlowRequest) -> float:
 
 async def loads(root: str, model: str, clients: int, seconds: float) -> dict[str, Any]:
     """Both loads, each followed by rest."""
-    route = await start(config(root, model, 1), model, say=_say)
+    route = await start(config(root, model, 1, 10), model, say=_say)
     ref = await asyncio.to_thread(identity, root, SAMPLE, route.facts.size)
     cases: dict[str, tuple[str, Audio, RenderControls]] = {
         "steps=200": ("motion", sound(4), RenderControls(steps=200)),
@@ -154,7 +160,8 @@ async def loads(root: str, model: str, clients: int, seconds: float) -> dict[str
 
 async def cold(root: str, model: str, times: int) -> dict[str, Any]:
     """The first chunk from zero replicas, and with all of them warm."""
-    route = await start(config(root, model, 0), model, say=_say)
+    # Stages start one after the other as a render reaches them: none may leave before the last is there.
+    route = await start(config(root, model, 0, 60), model, say=_say)
     ref: IdentityRef = await asyncio.to_thread(identity, root, SAMPLE, route.facts.size)
     request = FlowRequest(ref, sound(2), RenderControls(steps=2))
     line, colds, warms = Timeline(route.application), [], []
