@@ -90,9 +90,14 @@ class ServiceProcess:
         self._process = None
         return code
 
-    def replicas(self) -> list[psutil.Process]:
-        """Its Serve replicas."""
-        return [process for process in self._members() if _role(process).startswith("ServeReplica")]
+    def replicas(self, part: str) -> list[int]:
+        """Pids of the replicas of a stage, or of the gateway, that live."""
+        roles = {process.pid: _role(process) for process in self._members()}
+        return [
+            pid
+            for pid, role in roles.items()
+            if role.startswith("ServeReplica") and role.endswith(f":{part}")
+        ]
 
     def memory_mb(self) -> dict[str, float]:
         """MB that belong to its processes alone (USS), by what they are; processes of one kind are added up."""

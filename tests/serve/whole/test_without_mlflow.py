@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from ifmdm_core.bundle import load_bundle
@@ -41,12 +40,6 @@ def render(service: ServiceProcess, inputs: Inputs, wait_s: float = 0) -> None:
         time.sleep(0.5)
 
 
-def replica(service: ServiceProcess, part: str) -> psutil.Process:
-    """The one replica whose title names `part`."""
-    (found,) = (process for process in service.replicas() if f":{part}" in process.cmdline()[0])
-    return found
-
-
 def until(condition: Callable[[], bool], service: ServiceProcess) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
@@ -68,16 +61,13 @@ def test_the_model_that_mlflow_named_is_served(whole: Whole, inputs: Inputs, tin
 def test_without_mlflow_killed_replicas_come_back_and_render(
     parts: tuple[str, ...], whole: Whole, inputs: Inputs
 ) -> None:
-    before = {part: replica(whole.service, part).pid for part in parts}
-    for pid in before.values():
+    before = {part: whole.service.replicas(part) for part in parts}
+    assert [len(pids) for pids in before.values()] == [1] * len(parts)
+    for (pid,) in before.values():
         os.kill(pid, signal.SIGKILL)
 
     def are_back() -> bool:
-        titles = {process.pid: process.cmdline()[0] for process in whole.service.replicas()}
-        return all(
-            any(f":{part}" in title and pid != before[part] for pid, title in titles.items())
-            for part in parts
-        )
+        return all(set(whole.service.replicas(part)) - set(pids) for part, pids in before.items())
 
     until(are_back, whole.service)
     render(whole.service, inputs, wait_s=WAIT_S)
