@@ -32,12 +32,12 @@ async def main(address: str, bundle: str, root: str, portrait: Path) -> dict[str
         decoder=DecoderConfig(cpus=0.1, chunk=5),
     )  # fmt: skip
     route = await start(config, bundle)
-    lost: list[str] = []
-    calls = await asyncio.to_thread(Calls, route.application, lambda stage, error: lost.append(stage))
+    application, lost = route.application, list[str]()
+    calls = await asyncio.to_thread(Calls, application, lambda stage, error: lost.append(stage))
     stages = WatchedStages(ServeStages(calls, route.facts))
     request = FlowRequest(identity(root, portrait), sound(24), RenderControls(steps=4))
     quiet = await rendered(stages, request)
-    (drained,) = nodes_of(route.application, "decoder")
+    (drained,) = nodes_of(application, "decoder")
 
     async def leave(number: int) -> None:
         if number == 2:
@@ -47,7 +47,7 @@ async def main(address: str, bundle: str, root: str, portrait: Path) -> dict[str
             done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
         # The reader lingers until the replicas have moved, so that the video spans the move.
-        while number == 10 and any(drained in nodes_of(route.application, stage) for stage in STAGES):
+        while number == 10 and not all(set(nodes_of(application, stage)) - {drained} for stage in STAGES):
             await asyncio.sleep(0.5)
 
     moved = await rendered(stages, request, leave)
@@ -56,7 +56,7 @@ async def main(address: str, bundle: str, root: str, portrait: Path) -> dict[str
         "difference": float(abs(motion_of(moved) - motion_of(quiet)).max()),
         "lost": lost,
         "drained": drained,
-        "nodes": {stage: nodes_of(route.application, stage) for stage in STAGES},
+        "nodes": {stage: nodes_of(application, stage) for stage in STAGES},
     }
 
 

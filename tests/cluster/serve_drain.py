@@ -1,4 +1,9 @@
-"""A node is drained while a video is rendered: its replicas move, no call is lost, no frame is missing."""
+"""A node is drained while a video is rendered: its replicas move, no call is lost, no frame is missing.
+
+    python -m pytest tests/cluster/serve_drain.py
+
+Three Ray nodes and six replicas: minutes on a small machine, so it is not part of the tests.
+"""
 
 import json
 import subprocess
