@@ -32,5 +32,5 @@ $(VENV)/.render: pyproject.toml $(BIN)/uv
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(BIN)/uv
-	$(INSTALL) -e '.[render,cluster,dev]'
+	$(INSTALL) -e '.[render,cluster,studio,dev]'
 	touch $@ $(VENV)/.render
