@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -70,7 +71,8 @@ def serve(
     if dry_run:
         print(json.dumps(chosen.model_dump(mode="json"), indent=1))
         return
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell in the background made us ignore them
+        signal.signal(number, _interrupted)
     with running(chosen, ray, _say) as service:
         print(f"ifmdm serves {service.model} ({service.sha256[:12]}) at {service.address}")
         if chosen.gateway.studio:
@@ -119,12 +121,10 @@ def _say(text: str) -> None:
 
 def _wait() -> None:
     """Until Ctrl-C."""
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
-    except KeyboardInterrupt:
-        # A second Ctrl-C would leave processes behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupted(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave processes behind
     raise KeyboardInterrupt

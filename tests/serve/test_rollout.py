@@ -25,6 +25,12 @@ from tests.serve.rendering import identity, motion_of, rendered, sound
 CONTROLS = RenderControls(steps=2, seed=3)
 
 
+@pytest.fixture(autouse=True)
+def _alone(service: Service) -> None:
+    """What other tests switched away is gone; a gateway that they killed holds it for a minute."""
+    asyncio.run(retire_old(service.config))
+
+
 def _lean(service: Service) -> ServeConfig:
     """One replica of each stage is enough for a model that only comes and goes."""
     one = service.config.decoder.model_copy(update={"scaling": Scaling()})
