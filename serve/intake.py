@@ -126,6 +126,7 @@ class Child:
         self._memory, self._cpu_s, self._patience_s = memory, cpu_s, patience_s
         self._process: subprocess.Popen[bytes] | None = None
         self._files = 0
+        self._room: tempfile.TemporaryDirectory[str] | None = None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The child's answer to one request; see `intake_child`.
@@ -156,6 +157,8 @@ class Child:
     def start(self) -> None:
         """A new child now."""
         self.close()
+        # A child that is killed leaves its temporary files, which may be large: they go with its folder.
+        self._room = tempfile.TemporaryDirectory(prefix="ifmdm-intake-", ignore_cleanup_errors=True)
         ours, theirs = socket.socketpair()
         with theirs:
             code = "from serve.intake_child import main; main(%d, %d, %d)"
@@ -165,7 +168,7 @@ class Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env=_environment(),
+                env={**_environment(), "TMPDIR": self._room.name},
                 start_new_session=True,  # Ctrl-C is for us, who then end the child
             )
         ours.settimeout(self._patience_s)
@@ -181,6 +184,8 @@ class Child:
         process.wait()
         self._reader.close()
         self._line.close()
+        if self._room is not None:
+            self._room.cleanup()
 
     def _lost(self, name: str, error: Exception) -> BadInput:
         how = f"took more than {self._patience_s:g} s"

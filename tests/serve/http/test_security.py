@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tempfile
 import wave
 import zipfile
 import zlib
@@ -243,6 +244,23 @@ def test_a_decoder_may_not_think_forever(portrait: Path, tmp_path: Path) -> None
     with pytest.raises(BadInput, match="within the limits"):
         again_and_again()
     child.close()
+
+
+def test_a_decoder_that_is_killed_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = Child()
+    child.start()
+    assert child._process is not None
+    variables = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
+    (place,) = [value.removeprefix(b"TMPDIR=") for value in variables if value.startswith(b"TMPDIR=")]
+    (Path(place.decode()) / "half-decoded").write_bytes(b"speech")
+    child._process.kill()
+    child._process.wait()
+    child.ensure()
+    assert not list(tmp_path.rglob("half-decoded"))
+    child.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_child_keeps_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
