@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 
 from ifmdm_core.bundle import DEMO, Bundle, BundleRecord, load_bundle
 from ifmdm_core.errors import BadInput, Conflict, NotFound
+from ifmdm_core.provenance import sha256_of
 from ifmdm_core.storage import S3Config, open_storage
 from ifmdm_core.uri import check_key
 
@@ -37,7 +37,7 @@ def fetch_bundle(
         data = storage.get("bundle.json")
     except NotFound:
         raise NotFound(f"no bundle at {uri}: it has no bundle.json", fix="check the address") from None
-    found = hashlib.sha256(data).hexdigest()
+    found = sha256_of(data)
     if sha256 is not None and found != sha256:
         raise Conflict(
             f"the bundle at {uri} has sha256 {found}, expected {sha256}",

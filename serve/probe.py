@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
-from pathlib import Path
 
 import av
 import numpy as np
 
-import ifmdm_core
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.audio import Audio, read_audio
 from ifmdm_core.portrait import open_portrait
+from ifmdm_core.samples import SAMPLES
 from ifmdm_core.speech_windows import SAMPLE_RATE
 from serve.flow import Chunk, FlowRequest, render
 from serve.identities import IdentityStore
 from serve.messages import IdentityRef, Stages
 
-SAMPLES = Path(ifmdm_core.__file__).parent / "assets" / "samples"
 TENANT = "probe"
 SECONDS = 1.0
 CONTROLS = RenderControls(steps=2)

@@ -86,10 +86,7 @@ class Lease:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await _ended(self._task)
         with contextlib.suppress(IfmdmError):  # then it runs out
             await asyncio.to_thread(self._storage.delete, self._key)
 
@@ -154,10 +151,7 @@ class Routes:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await _ended(self._task)
         for application in list(self._leases):
             await self._let_go(application)
 
@@ -237,3 +231,11 @@ class Routes:
         self._stages.pop(application, None)
         self._renders.pop(application, None)
         await self._leases.pop(application).__aexit__()
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    """Returns when the task has been cancelled and is over."""
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -14,13 +14,14 @@ from ifmdm_core import __version__
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.files import published
 from ifmdm_core.provenance import SOURCE_TYPE, read_tags
+from ifmdm_core.samples import SAMPLES
 from serve.certificates import Certificate, signing_certificate
 from serve.config import SigningConfig
 
 RENDER = "org.ifmdm.render"
 """Label of the assertion that holds the record of `synthetic_tags`: model, digests, controls."""
 ACTIONS = "c2pa.actions.v2"
-_SAMPLE = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples" / "astronaut.jpg"
+_SAMPLE = SAMPLES / "astronaut.jpg"
 
 
 class Signer:

@@ -11,10 +11,9 @@ import typer
 from ifmdm_core.commands.render import DeviceOption, ModelOption, PrecisionOption, render_file, summary
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import Forbidden
+from ifmdm_core.samples import SAMPLES
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
 
 
 @app.callback(invoke_without_command=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import IfmdmError
+from ifmdm_core.samples import SAMPLES
 from serve import logs
 from serve.config import GatewayConfig
 from serve.protection.asgi import caller_of
@@ -21,7 +21,6 @@ from serve.studio.guard import StudioBlocks
 from serve.studio.playbacks import Playback, Playbacks
 from serve.studio.session import Form, View
 
-SAMPLES = Path(__file__).parent.parent.parent / "ifmdm_core" / "assets" / "samples"
 UPLOADS_S = 3600
 """Seconds that uploaded files are kept."""
 _DEFAULTS = RenderControls()
