@@ -1,0 +1,1 @@
+"""One claimed job becomes one video file."""
