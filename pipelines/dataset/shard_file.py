@@ -19,7 +19,7 @@ from pyarrow import ipc
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound
 from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.storage import Storage
-from ifmdm_core.storage_faults import disk_errors
+from ifmdm_core.storage.faults import disk_errors
 from pipelines.dataset.manifest import ShardEntry
 from pipelines.dataset.schema import CLIPS, check_schema, feature_schema, metadata_of, with_metadata
 

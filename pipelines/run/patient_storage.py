@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 
 class PatientStorage:
-    """`Storage` with retries on everything but `put_if_absent`, whose lost answers its caller must read back."""
+    """`Storage` with retries, but not of `put_if_absent` and `place`: their lost answers the caller must read back."""
 
     def __init__(self, storage: Storage, on_retry: Callable[[str], None] | None = None) -> None:
         self.root = storage.root
@@ -50,12 +51,33 @@ class PatientStorage:
     def info(self, key: str) -> Item | None:
         return self._patiently(lambda: self._storage.info(key), f"looking at {key}")
 
-    def list(self, prefix: str = "") -> Iterator[Item]:
+    def age(self, key: str) -> float | None:
+        return self._patiently(lambda: self._storage.age(key), f"looking at {key}")
+
+    def list(self, prefix: str = "", limit: int | None = None) -> Iterator[Item]:
         # A listing is repeated from its start: pages seen before the fault must not come twice.
-        return iter(self._patiently(lambda: [*self._storage.list(prefix)], f"listing {prefix!r}"))
+        return iter(self._patiently(lambda: [*self._storage.list(prefix, limit)], f"listing {prefix!r}"))
+
+    def folders(self, prefix: str = "") -> builtins.list[str]:
+        return self._patiently(lambda: self._storage.folders(prefix), f"listing {prefix!r}")
 
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._storage.delete(key), f"deleting {key}")
+
+    def delete_if(self, key: str, etag: str) -> bool:
+        return self._patiently(lambda: self._storage.delete_if(key, etag), f"deleting {key}")
+
+    def place(self, key: str, path: Path, sha256: str, over: str | None = None) -> bool:
+        return self._storage.place(key, path, sha256, over)
+
+    def digest(self, key: str) -> str | None:
+        return self._patiently(lambda: self._storage.digest(key), f"looking at {key}")
+
+    def presigned(self, key: str, seconds: int) -> str:
+        return self._storage.presigned(key, seconds)
+
+    def versioned(self) -> bool | None:
+        return self._patiently(self._storage.versioned, f"looking at {self.root}")
 
     def _patiently(self, call: Callable[[], T], what: str) -> T:
         return with_retries(call, what, on_retry=self._on_retry)

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-KERNEL = ("errors", "controls", "config", "uri", "storage", "storage_faults")
+KERNEL = ("errors", "controls", "config", "uri", "storage", "storage.faults")
 
 
 def _python(code: str) -> str:

@@ -16,10 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ifmdm_core import storage
 from ifmdm_core.errors import BadInput, DiskFull, Forbidden, NotFound, Unavailable
-from ifmdm_core.storage import S3Config, Storage, arrow_filesystem, open_storage, s3_client
-from ifmdm_core.storage_faults import disk_errors
+from ifmdm_core.storage import S3Config, Storage, arrow_filesystem, open_storage, s3, s3_client
+from ifmdm_core.storage.faults import disk_errors
 from tests.flaky_s3 import FlakyS3
 
 
@@ -89,7 +88,7 @@ def test_list_is_by_prefix_and_in_byte_order(store: Storage) -> None:
 def test_listing_goes_past_one_page(
     s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "LIST_PAGE", 3)
+    monkeypatch.setattr(s3, "LIST_PAGE", 3)
     store = open_storage(f"s3://renders/{tmp_path.name}-pages", s3_config)
     for number in range(10):
         store.put(f"k/{number:05d}", b"")
@@ -189,7 +188,7 @@ def test_files_go_up_and_come_down_whole(store: Storage, tmp_path: Path) -> None
 def test_a_large_file_goes_up_in_parts(
     s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "PART_SIZE", 5 << 20)  # the smallest part that S3 takes
+    monkeypatch.setattr(s3, "PART_SIZE", 5 << 20)  # the smallest part that S3 takes
     data = os.urandom(12_000_000)
     (tmp_path / "big").write_bytes(data)
     store = open_storage(f"s3://renders/{tmp_path.name}", s3_config)

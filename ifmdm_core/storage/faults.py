@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
-from ifmdm_core.errors import BadInput, DiskFull, Forbidden, IfmdmError, NotFound, Unavailable
+from ifmdm_core.errors import BadInput, DiskFull, Forbidden, IfmdmError, NotFound, Unavailable, Unsupported
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -61,6 +61,8 @@ def _from_client_error(name: str, error: Any) -> IfmdmError:
         return Forbidden(f"{name!r} is refused ({code})", fix="check the credentials and the bucket's policy")
     if status == 412:
         return Unavailable(f"{name!r} was overwritten while it was read", retry_after=1.0)
+    if status == 501:
+        return Unsupported(f"{name!r}: the store does not know how to do this ({code})")
     if status in (408, 409, 429) or status >= 500:
         return Unavailable(f"{name!r}: the store answered {status} ({code})", retry_after=2.0)
     return BadInput(f"{name!r}: the store answered {status} ({code})")

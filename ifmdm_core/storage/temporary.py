@@ -1,0 +1,33 @@
+"""Files that are written under another name first, so that nobody sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+CHUNK = 1 << 20
+"""Bytes copied at a time."""
+TEMP_PREFIX = ".ifmdm-tmp-"
+"""Names that no key may have and no listing shows."""
+
+
+@contextlib.contextmanager
+def temp_beside(path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """An open temporary file in the folder of `path` and its name; gone afterwards unless renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temp = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file, temp
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
+
+
+def sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
