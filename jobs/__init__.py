@@ -1,1 +1,1 @@
-"""Durable render jobs over a bucket. Nothing here yet; the contract is fixed, the code is not written."""
+"""Render jobs: a bucket is the queue, the record and the result. Docs: docs/jobs.md."""

@@ -1,0 +1,170 @@
+"""A worker: claims jobs, renders them, shows signs of life, sweeps now and then. Threads are the caller's.
+
+Its loops are plain functions over an injected clock; `jobs/running/` runs them in threads, the simulation in turns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ifmdm_core.errors import IfmdmError, Unavailable
+from jobs.attempt import Attempt
+from jobs.heartbeat import BEAT_S, Beat, JobBeat, Progress, write_beat
+from jobs.names import JobRef, heartbeat
+from jobs.rendering.contract import Renderer
+from jobs.scheduler import Claim, Scheduler
+from jobs.store import JobStore
+from jobs.sweeper import STALL_S, Sweeper
+from jobs.tenants import Places
+
+IDLE_S, IDLE_MOST_S = 1.0, 10.0
+"""Pause of a worker that found nothing, doubled up to the longest."""
+FULL_S = 0.05
+"""Pause between two looks for a free slot."""
+SWEEP_S = 20.0
+"""Seconds between two passes of the sweeper in one worker; give or take half."""
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One process's share of the work.
+
+    Args:
+        store: whose `by` is this worker's name.
+        slots: jobs at a time.
+        spawn: runs a function beside the caller's.
+        wanted: whether it can render with a bundle of that digest.
+        host: for people.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        places: Places,
+        renderer: Renderer,
+        slots: int = 1,
+        *,
+        spawn: Callable[[Callable[[], None]], None],
+        wanted: Callable[[str], bool] = lambda bundle: True,
+        host: str = "",
+        stall_s: float = STALL_S,
+    ) -> None:
+        self.store, self.places, self.renderer, self.slots = store, places, renderer, slots
+        self.scheduler = Scheduler(store)
+        self.sweeper = Sweeper(store, places, stall_s)
+        self.leaving = False
+        """Set it to have everything given back."""
+        self.jobs: dict[JobRef, Progress] = {}
+        """What runs here."""
+        self.finished = 0
+        """Attempts that have ended, whatever their verdict."""
+        self._alone = False
+        self._spawn, self._wanted, self._host = spawn, wanted, host
+        self._started_at = store.clock.now()
+
+    def work(self) -> None:
+        """Claims and renders until told to leave, then waits until everything is given back and signs off."""
+        self._first_beat()
+        pause = IDLE_S
+        while not self.leaving:
+            if len(self.jobs) >= self.slots or self._alone:
+                self.store.clock.sleep(FULL_S)
+                continue
+            if self._begin_one():
+                pause = IDLE_S
+                continue
+            self.store.clock.sleep(pause * self.store.clock.chance.uniform(0.5, 1.5))
+            pause = min(IDLE_MOST_S, 2 * pause)
+        while self.jobs:
+            self.store.clock.sleep(FULL_S)
+        self._sign_off()
+
+    def beat(self) -> None:
+        """Shows that it is alive, and how far its jobs are. Raises Unavailable."""
+        jobs = {
+            str(ref): JobBeat(seq=p.seq, frames=p.frames, total=p.total, counter=p.counter)
+            for ref, p in list(self.jobs.items())
+        }
+        write_beat(
+            self.store.storage,
+            Beat(
+                worker=self.store.by,
+                host=self._host,
+                slots=self.slots,
+                started_at=self._started_at,
+                jobs=jobs,
+            ),
+        )
+
+    def beat_on(self, over: Callable[[], bool]) -> None:
+        """`beat` every BEAT_S until `over()`."""
+        while not over():
+            try:
+                self.beat()
+            except IfmdmError as error:
+                _log.warning("no heartbeat: %s", error)
+            self.store.clock.sleep(BEAT_S)
+
+    def sweep_on(self, over: Callable[[], bool]) -> None:
+        """A pass of the sweeper every SWEEP_S until `over()`."""
+        while not over():
+            self.store.clock.sleep(SWEEP_S * self.store.clock.chance.uniform(0.5, 1.5))
+            if over():
+                return
+            try:
+                for problem in self.sweeper.sweep().problems:
+                    _log.warning("sweeper: %s", problem)
+            except IfmdmError as error:
+                _log.warning("sweeper: %s", error)
+
+    def _first_beat(self) -> None:
+        """A claim of a worker that never showed a sign of life would be taken for a dead one's."""
+        while not self.leaving:
+            try:
+                self.beat()
+                return
+            except Unavailable as error:
+                _log.warning("no heartbeat yet: %s", error)
+            self.store.clock.sleep(IDLE_S)
+
+    def _begin_one(self) -> bool:
+        """Claims a job and begins it; False when there is none."""
+        try:
+            claim = self.scheduler.next(alone=not self.jobs, wanted=self._wanted)
+        except IfmdmError as error:
+            _log.warning("cannot look for jobs: %s", error)
+            return False
+        if claim is None:
+            return False
+        progress = Progress(claim.seq)
+        self.jobs[claim.ref] = progress
+        self._alone = claim.state.solo
+        self._spawn(lambda: self._run(claim, progress))
+        return True
+
+    def _run(self, claim: Claim, progress: Progress) -> None:
+        ref = claim.ref
+        _log.info(
+            "attempt %d of %s", claim.state.epoch, ref, extra={"job": str(ref), "epoch": claim.state.epoch}
+        )
+        try:
+            Attempt(self.store, self.places, self.renderer, claim, progress, lambda: self.leaving).run()
+        except Unavailable as error:
+            _log.warning("%s is left to the sweeper: %s", ref, error)
+        except Exception:
+            _log.exception("%s is left to the sweeper", ref)
+        finally:
+            self.jobs.pop(ref, None)
+            self._alone = False
+            self.finished += 1
+            self.scheduler.ended(ref.tenant)
+
+    def _sign_off(self) -> None:
+        """Its heartbeat goes, so that nobody waits for it; unless something of its was left undone."""
+        try:
+            if next(iter(self.store.storage.list(f"running/{self.store.by}/")), None) is None:
+                self.store.storage.delete(heartbeat(self.store.by))
+        except IfmdmError as error:
+            _log.warning("could not sign off: %s", error)
