@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable
 from jobs import entries
 from jobs.entries import JobRecord, JobState
-from jobs.names import Marker, Running
+from jobs.names import JobRef, Marker, Running
 from jobs.settle import follow
 from jobs.store import JobStore, JobView
 from jobs.tenants import TenantPolicy, read_policy

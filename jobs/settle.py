@@ -1,7 +1,7 @@
 """What follows from the last entry of a job's log: markers, the published output, webhooks.
 
-Done by whoever comes first. Every step may be done twice, and by two at once; the running hint goes last, so that nothing is left undone when
-somebody dies on the way: the sweeper finds the hint and comes here again.
+Done by whoever comes first. Every step may be done twice, and by two at once; the running hint goes last, so that
+nothing is left undone when somebody dies on the way: the sweeper finds the hint and comes here again.
 """
 
 from __future__ import annotations
