@@ -6,6 +6,7 @@ import asyncio
 import io
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ifmdm_core.motion.resample import resample_motion
 from ifmdm_core.talking_head import TalkingHead
 from serve.config import DecoderConfig, ServeConfig, StageConfig
 from serve.flow import DECODING, UNREAD, Chunk, FlowRequest, render
+from serve.flow_motion import MotionTrack
 from serve.identities import IdentityStore
 from serve.local_stages import LocalStages
 from serve.messages import IdentityRef, ModelFacts, Stages
@@ -310,6 +312,54 @@ def test_calls_made_again_elsewhere_change_nothing(
     again = asyncio.run(read(render(_Unreliable(stages), request)))
     assert [chunk.gop for chunk in again] == [chunk.gop for chunk in plain]
     assert all(np.array_equal(a.motion, b.motion) for a, b in zip(plain, again, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"fps": 30}, {"fps": 12, "seed": 5}])
+def test_with_the_motion_of_an_earlier_render_only_the_decoder_is_asked(
+    head: TalkingHead, stages: LocalStages, root: str, photo: np.ndarray, options: dict[str, Any]
+) -> None:
+    controls = RenderControls(**FAST, **options)
+    request = FlowRequest(registered(root, head, photo, controls), speech(4.1), controls)
+    tracks: list[MotionTrack] = []
+    plain = asyncio.run(read(render(stages, request)))
+    told = asyncio.run(read(render(stages, request, tracks.append)))
+    (track,) = tracks
+    assert np.array_equal(track.motion, np.concatenate([chunk.motion for chunk in plain]))
+    assert np.array_equal(track.opening, np.concatenate([chunk.opening for chunk in plain]))
+
+    counted = _Counted(stages)
+    resumed = asyncio.run(read(render(counted, replace(request, motion=track))))
+    assert counted.begun == {"encode": 0, "sample": 0, "identify": 0, "decode": len(plain)}
+    for again in (told, resumed):
+        assert [(c.first_frame, c.gop) for c in again] == [(c.first_frame, c.gop) for c in plain]
+        assert all(np.array_equal(a.motion, b.motion) for a, b in zip(plain, again, strict=True))
+
+
+def test_who_wants_to_know_the_motion_gets_it_long_before_the_frames(
+    stages: LocalStages, long_request: FlowRequest
+) -> None:
+    class Held(_Around):
+        """No frames before the motion is known."""
+
+        async def _call(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+            if name == "decode":
+                await known.wait()
+            return await call()
+
+    known = asyncio.Event()
+
+    async def run() -> None:
+        flow = render(Held(stages), long_request, lambda _: known.set())
+        await anext(flow)
+        await flow.aclose()
+
+    asyncio.run(run())
+
+
+def test_motion_of_another_length_is_a_mistake(stages: LocalStages, long_request: FlowRequest) -> None:
+    track = MotionTrack(np.zeros((3, 20), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="3 frames for a video of 1500"):
+        asyncio.run(read(render(stages, replace(long_request, motion=track))))
 
 
 class _Broken(_Around):
