@@ -25,6 +25,7 @@ def synthetic_tags(
     model_sha256: str,
     inputs: dict[str, str] | None = None,
     controls: dict[str, Any] | None = None,
+    consent: str | None = None,
 ) -> dict[str, str]:
     """Container tags for a rendered video.
 
@@ -33,8 +34,9 @@ def synthetic_tags(
         model_sha256: digest of the bundle's record.
         inputs: sha256 of each input by its role ("photo", "audio"); never file names, which may be private.
         controls: the controls of the render, so that it can be repeated.
+        consent: reference to the consent of the person shown; where there is none, the record does not speak of it.
     """
-    record = {
+    record: dict[str, Any] = {
         "ai_generated": True,
         "generator": f"ifmdm {__version__}",
         "model": model,
@@ -42,6 +44,8 @@ def synthetic_tags(
         "inputs": inputs or {},
         "controls": {name: _plain(value) for name, value in (controls or {}).items()},
     }
+    if consent is not None:
+        record["consent"] = consent
     return {
         "comment": f"AI-generated: a still photo animated by ifmdm {__version__} (model {model}); nobody was filmed",
         "digital_source_type": SOURCE_TYPE,

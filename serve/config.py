@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ifmdm_core.controls import RenderControls
+from ifmdm_core.errors import BadInput
 from ifmdm_core.uri import Uri
 
 
@@ -88,6 +90,15 @@ class Limits(_Settings):
     reader_s: float = Field(
         30, gt=0, description="seconds a reader may take nothing before its render is given up"
     )
+
+    def check(self, controls: RenderControls) -> None:
+        """Raises BadInput naming a control that is beyond the limits."""
+        for name, value, most in (
+            ("steps", controls.steps, self.steps),
+            ("size", controls.size or 0, self.output_size),
+        ):
+            if value > most:
+                raise BadInput(f"{name} is {value}", fix=f"this service takes at most {most}")
 
 
 class SigningConfig(_Settings):

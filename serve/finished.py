@@ -40,6 +40,12 @@ class GopSpool:
         """Give the disk space back."""
         self._file.close()
 
+    def __enter__(self) -> GopSpool:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
 
 class FinishedFiles:
     """The files under one root. Blocking: not for event loops.

@@ -20,7 +20,7 @@ from ifmdm_core.errors import BadInput, Conflict, NotFound, nearest
 from ifmdm_core.provenance import sha256_of_file, synthetic_tags
 from ifmdm_core.storage import S3Config
 from serve.admission import Admission, Slot
-from serve.config import Limits, ServeConfig
+from serve.config import ServeConfig
 from serve.finished import FinishedFiles, GopSpool
 from serve.flow import FlowRequest, render
 from serve.identities import IdentityStore, StoredPortrait
@@ -125,7 +125,7 @@ class RenderService:
         """
         async with AsyncExitStack() as held:
             held.enter_context(slot or self.admission.take(request.tenant, request.most))
-            _check_controls(request.controls, self.limits)
+            self.limits.check(request.controls)
             stages = await held.enter_async_context(self.models.lease(request.model))
             observed = ObservedStages(stages, self.metrics)
             audio_task = asyncio.create_task(
@@ -251,12 +251,3 @@ class RenderService:
             raise
         finally:
             gops.close()
-
-
-def _check_controls(controls: RenderControls, limits: Limits) -> None:
-    for name, value, most in (
-        ("steps", controls.steps, limits.steps),
-        ("size", controls.size or 0, limits.output_size),
-    ):
-        if value > most:
-            raise BadInput(f"{name} is {value}", fix=f"this service takes at most {most}")
