@@ -84,6 +84,11 @@ class Rendered:
     """What the user should know, such as which of several faces was taken; empty when nothing."""
 
 
+def spent(error: BaseException) -> dict[str, float]:
+    """Working seconds of each stage in an attempt that ended with this error (or Halt)."""
+    return dict(getattr(error, "busy_s", {}))
+
+
 Report = Callable[[int, int], None]
 """`report(frames_done, frames_total)`; may raise Halt (any exception stops the render and comes out of it).
 
@@ -101,7 +106,8 @@ class Renderer(Protocol):
 
         A log of the attempt and its metrics are in `task.folder` afterwards, also when it failed.
 
-        Raises:
+        Raises the following; `spent` tells what each had cost by then.
+
             Halt: what `report` raised.
             NotFound, Conflict, BadInput: an input is absent, was changed since, or cannot be used; names the field.
             Unavailable: the model's stages or a store do not answer.

@@ -1,0 +1,58 @@
+"""The renderer of job workers: `serve.flow` over the stages of a bundle, whatever they are made of."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jobs.clock import Clock, SystemClock
+from jobs.rendering.bundles import Bundles
+from jobs.rendering.contract import Rendered, Report, Task
+from jobs.rendering.loop_thread import LoopThread
+from jobs.rendering.one_render import OneRender, Tools
+from serve.config import ServeConfig
+from serve.identities import IdentityStore
+from serve.intake import Intake
+from serve.signing import Signer
+
+
+class FlowRenderer:
+    """See `contract.Renderer`. One for a process; it owns an event loop, threads and decoders. Close it in the end.
+
+    Args:
+        config: of the service whose stages are used: root, limits, signing.
+        bundles: closed with the renderer.
+        signer: None opens the one that the configuration names; raises as `Signer.open`.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        bundles: Bundles,
+        *,
+        signer: Signer | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._tools = Tools(
+            loop=LoopThread(),
+            bundles=bundles,
+            intake=Intake(),
+            identities=IdentityStore(config.root, config.identity_days),
+            signer=signer or Signer.open(config.signing, config.root),
+            limits=config.gateway.limits,
+            clock=clock or SystemClock(),
+        )
+
+    @contextmanager
+    def render(self, task: Task, report: Report) -> Iterator[Rendered]:
+        """See `contract.Renderer.render`."""
+        with tempfile.TemporaryDirectory(prefix="ifmdm-job-", ignore_cleanup_errors=True) as room:
+            yield OneRender(self._tools, task, report, Path(room)).run()
+
+    def close(self) -> None:
+        """Gives everything back; no render may be under way."""
+        self._tools.loop.run(self._tools.bundles.close(), lambda: None)
+        self._tools.loop.close()
+        self._tools.intake.close()
