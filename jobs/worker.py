@@ -6,7 +6,7 @@ Its loops are plain functions over an injected clock; `jobs/running/` runs them 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ifmdm_core.errors import IfmdmError, Unavailable
 from jobs.attempt import Attempt
@@ -65,7 +65,7 @@ class Worker:
         self._started_at = store.clock.now()
 
     def work(self) -> None:
-        """Claims and renders until told to leave, then waits until everything is given back and signs off."""
+        """Claims and renders until told to leave, then waits until everything is given back."""
         self._first_beat()
         pause = IDLE_S
         while not self.leaving:
@@ -79,7 +79,6 @@ class Worker:
             pause = min(IDLE_MOST_S, 2 * pause)
         while self.jobs:
             self.store.clock.sleep(FULL_S)
-        self._sign_off()
 
     def beat(self) -> None:
         """Shows that it is alive, and how far its jobs are. Raises Unavailable."""
@@ -107,8 +106,8 @@ class Worker:
                 _log.warning("no heartbeat: %s", error)
             self.store.clock.sleep(BEAT_S)
 
-    def sweep_on(self, over: Callable[[], bool]) -> None:
-        """A pass of the sweeper every SWEEP_S until `over()`."""
+    def sweep_on(self, over: Callable[[], bool], errands: Sequence[Callable[[], object]] = ()) -> None:
+        """A pass of the sweeper every SWEEP_S, and then the errands, until `over()`."""
         while not over():
             self.store.clock.sleep(SWEEP_S * self.store.clock.chance.uniform(0.5, 1.5))
             if over():
@@ -118,6 +117,8 @@ class Worker:
                     _log.warning("sweeper: %s", problem)
             except IfmdmError as error:
                 _log.warning("sweeper: %s", error)
+            for errand in errands:
+                errand()
 
     def _first_beat(self) -> None:
         """A claim of a worker that never showed a sign of life would be taken for a dead one's."""
@@ -161,10 +162,9 @@ class Worker:
             self.finished += 1
             self.scheduler.ended(ref.tenant)
 
-    def _sign_off(self) -> None:
-        """Its heartbeat goes, so that nobody waits for it; unless something of its was left undone."""
+    def sign_off(self) -> None:
+        """Its heartbeat goes: whatever it left undone is somebody else's from now on. After the last `beat`."""
         try:
-            if next(iter(self.store.storage.list(f"running/{self.store.by}/")), None) is None:
-                self.store.storage.delete(heartbeat(self.store.by))
+            self.store.storage.delete(heartbeat(self.store.by))
         except IfmdmError as error:
             _log.warning("could not sign off: %s", error)

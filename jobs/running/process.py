@@ -1,0 +1,112 @@
+"""A worker in this process: threads for claiming, each job, signs of life and sweeping."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ifmdm_core.errors import IfmdmError
+from ifmdm_core.storage import Storage
+from jobs.clock import SystemClock
+from jobs.rendering.contract import Renderer
+from jobs.store import JobStore
+from jobs.sweeper import STALL_S
+from jobs.tenants import Places
+from jobs.worker import Worker
+
+LEAVING_PAUSE_S = 0.2
+"""Longest that anything sleeps once the worker leaves: its grace is short."""
+
+Errand = Callable[[], object]
+"""Something else that is done after each pass of the sweeper, such as the inbox."""
+
+_log = logging.getLogger(__name__)
+
+
+class LeavingClock(SystemClock):
+    """This machine's clock, whose sleepers wake when the worker is told to leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaving = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        if self.leaving.is_set():
+            super().sleep(min(seconds, LEAVING_PAUSE_S))
+        else:
+            self.leaving.wait(seconds)
+
+
+class WorkerProcess:
+    """Runs a worker until told to leave.
+
+    Args:
+        storage: the job store's root.
+        name: which no other worker has, see `store.new_worker_name`.
+        wanted: whether it can render with a bundle of that digest.
+        stall_s: see `sweeper.STALL_S`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        places: Places,
+        renderer: Renderer,
+        *,
+        name: str,
+        slots: int = 1,
+        host: str = "",
+        wanted: Callable[[str], bool] = lambda bundle: True,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._clock = LeavingClock()
+        self._slots = ThreadPoolExecutor(slots, "job")
+        self.store = JobStore(storage, name, self._clock)
+        self.worker = Worker(
+            self.store, places, renderer, slots, spawn=self._spawn, wanted=wanted, host=host, stall_s=stall_s
+        )
+        self._over = threading.Event()
+
+    def run(self, errands: Sequence[Errand] = ()) -> None:
+        """Works until `leave`, then gives back what it has and returns. Blocking."""
+        threads = [
+            threading.Thread(target=self.worker.beat_on, args=(self._over.is_set,), name="heartbeat", daemon=True),
+            threading.Thread(target=self.worker.sweep_on, args=(self._sweeps_over, [*map(_safely, errands)]),
+                             name="sweeper", daemon=True),
+        ]  # fmt: skip
+        for thread in threads:
+            thread.start()
+        try:
+            self.worker.work()
+        finally:
+            self.leave()
+            self._over.set()
+            self._slots.shutdown(wait=True)
+            for thread in threads:
+                thread.join(30)
+            self.worker.sign_off()
+
+    def leave(self) -> None:
+        """No further job is claimed; those that run are given back at their next chunk. From any thread."""
+        self.worker.leaving = True
+        self._clock.leaving.set()
+
+    def _sweeps_over(self) -> bool:
+        return self.worker.leaving
+
+    def _spawn(self, job: Callable[[], None]) -> None:
+        self._slots.submit(job)
+
+
+def _safely(errand: Errand) -> Errand:
+    def run() -> None:
+        try:
+            errand()
+        except IfmdmError as error:
+            _log.warning("%s", error)
+        except Exception:
+            _log.exception("an errand failed")
+
+    return run
