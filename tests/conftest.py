@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ifmdm_core.storage import S3Config, s3_client
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import FaultProxy
 from tests.mlflow_server import MlflowServer
 
 SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
@@ -50,9 +50,9 @@ def s3_config(s3_endpoint: str) -> S3Config:
 
 
 @pytest.fixture
-def flaky_s3(s3_endpoint: str, s3_config: S3Config) -> Iterator[FlakyS3]:
+def flaky_s3(s3_endpoint: str, s3_config: S3Config) -> Iterator[FaultProxy]:
     """A proxy before that server, which fails when told to; `flaky_s3.config` goes through it."""
-    with FlakyS3(s3_endpoint, s3_config) as proxy:
+    with FaultProxy(s3_endpoint, s3_config) as proxy:
         yield proxy
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ifmdm_core.errors import BadInput, DiskFull, Forbidden, NotFound, Unavailable
 from ifmdm_core.storage import S3Config, Storage, arrow_filesystem, open_storage, s3, s3_client
 from ifmdm_core.storage.faults import disk_errors
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import Answer, Before, Cut, FaultProxy
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -236,22 +236,22 @@ def test_a_missing_bucket_is_named_whatever_is_asked(s3_config: S3Config, tmp_pa
             ask()
 
 
-def test_a_download_that_breaks_goes_on_where_it_stopped(flaky_s3: FlakyS3, tmp_path: Path) -> None:
+def test_a_download_that_breaks_goes_on_where_it_stopped(flaky_s3: FaultProxy, tmp_path: Path) -> None:
     data = os.urandom(3_500_000)
     store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
     store.put("video", data)
-    flaky_s3.cuts, flaky_s3.cut_after = 3, 1_200_000
+    cuts = flaky_s3.add(Cut(1_200_000), times=3, methods=("GET",))
     store.fetch("video", tmp_path / "video")
     assert (tmp_path / "video").read_bytes() == data
-    assert flaky_s3.cuts == 0
+    assert cuts.times == 0
 
 
 def test_a_download_that_always_breaks_is_unavailable_and_leaves_no_file(
-    flaky_s3: FlakyS3, tmp_path: Path
+    flaky_s3: FaultProxy, tmp_path: Path
 ) -> None:
     store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
     store.put("video", os.urandom(100_000))
-    flaky_s3.cuts, flaky_s3.cut_after = 1000, 0
+    flaky_s3.add(Cut(0), methods=("GET",))
     (tmp_path / "here").mkdir()
     with pytest.raises(Unavailable, match="video"):
         store.fetch("video", tmp_path / "here" / "video")
@@ -259,29 +259,23 @@ def test_a_download_that_always_breaks_is_unavailable_and_leaves_no_file(
 
 
 def test_an_object_overwritten_during_its_download_is_never_a_mixture(
-    flaky_s3: FlakyS3, s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flaky_s3: FaultProxy, s3_config: S3Config, tmp_path: Path
 ) -> None:
     store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
     store.put("video", b"a" * 3_000_000)
-    flaky_s3.cuts, flaky_s3.cut_after = 1, 2_000_000
-    passed = flaky_s3.passing
-
-    def overwrite_before_the_second_get(method: str, path: str) -> tuple[bool, bool]:
-        if method == "GET" and any(method == "GET" for method, _ in flaky_s3.seen):
-            open_storage(f"s3://renders/{tmp_path.name}", s3_config).put("video", b"b" * 3_000_000)
-        return passed(method, path)
-
-    monkeypatch.setattr(flaky_s3, "passing", overwrite_before_the_second_get)
+    direct = open_storage(f"s3://renders/{tmp_path.name}", s3_config)
+    flaky_s3.add(Cut(2_000_000), times=1, methods=("GET",))
+    flaky_s3.add(Before(lambda: direct.put("video", b"b" * 3_000_000)), times=1, methods=("GET",))
     with pytest.raises(Unavailable, match="overwritten"):
         store.fetch("video", tmp_path / "video")
     assert not (tmp_path / "video").exists()
 
 
-def test_a_store_that_slows_down_for_a_moment_is_waited_for(flaky_s3: FlakyS3, tmp_path: Path) -> None:
+def test_a_store_that_slows_down_for_a_moment_is_waited_for(flaky_s3: FaultProxy, tmp_path: Path) -> None:
     store = open_storage(f"s3://renders/{tmp_path.name}", flaky_s3.config)
-    flaky_s3.refuse = 2
+    faults = flaky_s3.add(Answer(503), times=2)
     store.put("x", b"1")
-    assert flaky_s3.refuse == 0
+    assert faults.times == 0
     assert store.get("x") == b"1"
 
 

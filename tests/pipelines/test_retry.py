@@ -9,7 +9,7 @@ import pytest
 from ifmdm_core.errors import BadInput, DiskFull, Forbidden, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import open_storage
 from pipelines.retry import MAX_WAIT_S, with_retries
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import Answer, FaultProxy
 
 
 class Refusing:
@@ -73,10 +73,12 @@ def test_without_a_callback_the_log_has_the_cause(caplog: pytest.LogCaptureFixtu
     assert "silent" in caplog.text
 
 
-def test_a_throttling_store_is_outlasted(flaky_s3: FlakyS3, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_throttling_store_is_outlasted(
+    flaky_s3: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     store = open_storage(f"s3://renders/{tmp_path_factory.mktemp('retry').name}", flaky_s3.config)
     store.put("x", b"1")
-    flaky_s3.refuse = 7  # more than the client's own five tries
+    flaky_s3.add(Answer(503), times=7)  # more than the client's own five tries
     causes: list[str] = []
     assert with_retries(lambda: store.get("x"), "get", on_retry=causes.append, sleep=lambda _: None) == b"1"
     assert "503 (SlowDown)" in causes[0]

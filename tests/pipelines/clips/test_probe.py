@@ -14,7 +14,7 @@ from ifmdm_core.media.video_writer import VideoWriter
 from ifmdm_core.storage import open_storage
 from pipelines.clips.probe import Probed, probe_source
 from pipelines.clips.sources import list_sources
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import Cut, FaultProxy
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +100,16 @@ def test_a_container_that_does_not_say_its_length_is_measured(video: Path, tmp_p
 
 
 def test_a_source_in_a_bucket_is_downloaded_probed_and_removed(
-    video: Path, tmp_path: Path, flaky_s3: FlakyS3
+    video: Path, tmp_path: Path, flaky_s3: FaultProxy
 ) -> None:
     prefix = f"s3://renders/{tmp_path.name}"
     open_storage(prefix, flaky_s3.config).upload("v.mp4", video)
     (item,) = list_sources(prefix, flaky_s3.config).items
-    flaky_s3.cuts, flaky_s3.cut_after = 2, 500
+    flaky_s3.add(Cut(500), times=2, methods=("GET",))
     probed = probe_source(item, flaky_s3.config, tmp_path)
     assert probed.sha256 == hashlib.sha256(video.read_bytes()).hexdigest()
     assert probed.duration == pytest.approx(1.0)
-    flaky_s3.cuts, flaky_s3.cut_after = 1000, 0
+    flaky_s3.add(Cut(0), methods=("GET",))
     with pytest.raises(Unavailable, match=r"v\.mp4"):
         probe_source(item, flaky_s3.config, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from ifmdm_core.errors import BadInput, NotFound, Unavailable
 from ifmdm_core.storage import S3Config, open_storage
 from pipelines.clips.sources import SourceList, list_sources, open_source
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import Cut, FaultProxy
 
 NAMES = ("b.mp4", "a b/clip 1.mp4", "a b/é中.MOV", "noextension", "wrong.bin", "deep/er/x.mkv", "photo.jpg")
 SIDE = (".hidden.mp4", ".git/x.mp4", "list.csv", "a b/notes.TXT", "x.json", "deep/labels.parquet", "x.arrow")
@@ -228,7 +228,7 @@ def test_lists_that_are_none(tmp_path: Path) -> None:
         list_sources(str(tmp_path / "empty.csv"))
 
 
-def test_a_source_that_goes_away_is_no_content_fault(tmp_path: Path, flaky_s3: FlakyS3) -> None:
+def test_a_source_that_goes_away_is_no_content_fault(tmp_path: Path, flaky_s3: FaultProxy) -> None:
     write(tmp_path, "a.mp4")
     (item,) = list_sources(str(tmp_path)).items
     (tmp_path / "a.mp4").unlink()
@@ -237,7 +237,7 @@ def test_a_source_that_goes_away_is_no_content_fault(tmp_path: Path, flaky_s3: F
     prefix = f"s3://renders/{tmp_path.name}"
     open_storage(prefix, flaky_s3.config).put("b.mp4", b"x" * 5000)
     (item,) = list_sources(prefix, flaky_s3.config).items
-    flaky_s3.cuts, flaky_s3.cut_after = 1000, 0
+    flaky_s3.add(Cut(0), methods=("GET",))
     with pytest.raises(Unavailable, match=r"b\.mp4"), open_source(item, flaky_s3.config, tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from pipelines.dataset.quarantine import all_records
 from pipelines.run.clips import ClipsRun
 from pipelines.run.progress import Progress
 from pipelines.run.settings import RunSettings
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import Answer, Cut, FaultProxy
 from tests.pipelines.poisoned import DUPLICATE, GOOD, IGNORED, KEPT, NEAR_DUPLICATE, make_poisoned_set
 from tests.talking_videos import write_talking_video
 
@@ -113,7 +113,7 @@ def test_of_near_copies_the_selection_keeps_one(
 
 
 def test_a_bucket_that_fails_now_and_then_gives_the_same_shards_as_a_folder(
-    poisoned: tuple[Path, dict[str, str]], extract: Extract, flaky_s3: FlakyS3, tmp_path: Path
+    poisoned: tuple[Path, dict[str, str]], extract: Extract, flaky_s3: FaultProxy, tmp_path: Path
 ) -> None:
     folder, _ = poisoned
     (tmp_path / "videos").mkdir()
@@ -125,9 +125,9 @@ def test_a_bucket_that_fails_now_and_then_gives_the_same_shards_as_a_folder(
     for name in GOOD:
         source.upload(name, folder / name)
     here = extract(str(tmp_path / "videos"), str(tmp_path / "set"))
-    flaky_s3.refuse, flaky_s3.cuts, flaky_s3.cut_after = 2, 4, 1000
+    faults = [flaky_s3.add(Answer(503), times=2), flaky_s3.add(Cut(1000), times=4, methods=("GET",))]
     there = extract(f"{bucket}/videos", f"{bucket}/set", flaky_s3.config)
-    assert flaky_s3.refuse == flaky_s3.cuts == 0
+    assert [rule.times for rule in faults] == [0, 0]
     assert there["content"] == here["content"]
     first, second = Dataset.open(tmp_path / "set"), Dataset.open(f"{bucket}/set", flaky_s3.config)
     assert [e.sha256 for e in first.generation()[1].shards.values()] == [

@@ -21,7 +21,7 @@ from pipelines.run.pool import Pool
 from pipelines.run.progress import Progress
 from pipelines.run.settings import RunSettings
 from pipelines.run.workers import ClipWorker, FeatureWorker, start
-from tests.flaky_s3 import FlakyS3
+from tests.fault_proxy import FaultProxy
 from tests.talking_videos import write_talking_video
 
 VIDEOS = 6
@@ -32,7 +32,7 @@ SETTINGS = RunSettings(workers=1, max_bad_fraction=1)
 class Bucket:
     """A bucket of videos, a dataset made of them, and the server's own count of requests."""
 
-    server: FlakyS3
+    server: FaultProxy
     source: str
     dataset: str
 
@@ -87,7 +87,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def bucket(s3_endpoint: str, s3_config: Any, videos: list[Path]) -> Iterator[Bucket]:
     from pipelines.run.cluster import connect
 
-    with FlakyS3(s3_endpoint, s3_config) as server, connect(cpus=2):
+    with FaultProxy(s3_endpoint, s3_config) as server, connect(cpus=2):
         bucket = Bucket(server, "s3://renders/features/videos", "s3://renders/features/set")
         for video in videos[:VIDEOS]:
             bucket.upload(video)
