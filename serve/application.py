@@ -7,13 +7,14 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
 from serve.config import Scaling, ServeConfig, StageConfig
 from serve.frame_decoder import FrameDecoderStage
 from serve.logs import SERVE_LOGGING
 from serve.motion_sampler import MotionSamplerStage
 from serve.replica import BundleRef
+from serve.scaling import LoadAndBacklog
 from serve.speech_encoder import SpeechEncoderStage
 
 BY_IDENTITY = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
@@ -30,14 +31,14 @@ def name_of(sha256: str) -> str:
 
 def build(bundle: BundleRef, config: ServeConfig) -> Application:
     """The application of a bundle; deploy it as `name_of(bundle.sha256)`, without a route prefix."""
-    speech = _stage("speech", SpeechEncoderStage, config.speech).bind(bundle, config.speech)
-    motion = _stage("motion", MotionSamplerStage, config.motion).bind(bundle, config.motion)
+    speech = _stage("speech", SpeechEncoderStage, config.speech, config.root).bind(bundle, config.speech)
+    motion = _stage("motion", MotionSamplerStage, config.motion, config.root).bind(bundle, config.motion)
     near = RequestRouterConfig(
         request_router_class=BY_IDENTITY, request_router_kwargs={"num_fallback_replicas": SPILL}
     )
-    decoder = _stage("decoder", FrameDecoderStage, config.decoder, request_router_config=near).bind(
-        bundle, config.decoder, config.root
-    )
+    decoder = _stage(
+        "decoder", FrameDecoderStage, config.decoder, config.root, request_router_config=near
+    ).bind(bundle, config.decoder, config.root)
     # Serve wants one deployment that leads to the others. Nobody calls it, so it never has a replica.
     root = serve.deployment(Together, name="model").options(
         autoscaling_config=AutoscalingConfig(min_replicas=0, initial_replicas=0, max_replicas=1)
@@ -52,13 +53,13 @@ class Together:
         self.stages = stages
 
 
-def _stage(name: str, stage: type, config: StageConfig, **options: Any) -> serve.Deployment:
+def _stage(name: str, stage: type, config: StageConfig, root: str, **options: Any) -> serve.Deployment:
     resources: dict[str, Any] = {"num_cpus": config.cpus, "num_gpus": config.gpus}
     if config.accelerator is not None:
         resources["accelerator_type"] = config.accelerator
     return serve.deployment(stage, name=name).options(
         ray_actor_options=resources,
-        autoscaling_config=_autoscaling(config.scaling),
+        autoscaling_config=autoscaling(config.scaling, root),
         max_ongoing_requests=config.ongoing,
         max_queued_requests=-1,  # whoever was let in is served; admission is the gateway's
         graceful_shutdown_timeout_s=config.grace_s,
@@ -71,7 +72,12 @@ def _stage(name: str, stage: type, config: StageConfig, **options: Any) -> serve
     )
 
 
-def _autoscaling(scaling: Scaling) -> AutoscalingConfig:
+def autoscaling(scaling: Scaling, root: str) -> AutoscalingConfig:
+    """How Serve scales a stage; the backlog is read under `root`."""
+    policy: dict[str, Any] = {}
+    if scaling.backlog is not None:
+        arguments = {"root": root, "per_replica": scaling.backlog}
+        policy["policy"] = AutoscalingPolicy(policy_function=LoadAndBacklog, policy_kwargs=arguments)
     with warnings.catch_warnings():
         # Its successors are environment variables of whole nodes, read when Ray starts.
         warnings.filterwarnings("ignore", message="The `metrics_interval_s`", category=DeprecationWarning)
@@ -84,4 +90,5 @@ def _autoscaling(scaling: Scaling) -> AutoscalingConfig:
             downscale_delay_s=scaling.downscale_delay_s,
             look_back_period_s=scaling.look_back_s,
             metrics_interval_s=scaling.interval_s,
+            **policy,
         )

@@ -32,6 +32,9 @@ class Scaling(_Settings):
     downscale_delay_s: float = Field(60.0, ge=0, description="seconds of rest before replicas are removed")
     look_back_s: float = Field(5.0, gt=0, description="seconds over which load is averaged")
     interval_s: float = Field(2.0, gt=0, description="seconds between measurements of load")
+    backlog: float | None = Field(
+        None, gt=0, description="waiting jobs for which there should be a replica; None: only calls count"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Scaling:
