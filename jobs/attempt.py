@@ -15,7 +15,7 @@ from jobs import entries
 from jobs.entries import Fault, JobState, Kind, Video
 from jobs.heartbeat import Progress
 from jobs.names import Running
-from jobs.rendering.contract import Halt, Rendered, Renderer, Source, Task
+from jobs.rendering.contract import Halt, Rendered, Renderer, Source, Task, spent
 from jobs.scheduler import Claim
 from jobs.settle import settle
 from jobs.store import JobStore
@@ -73,15 +73,14 @@ class Attempt:
                     "done", entries.done(state, video, dict(rendered.busy_s), self._now()), rendered.path
                 )
         except Stopped as stop:
-            self._stopped(stop.why)
+            self._stopped(stop.why, spent(stop))
         except IfmdmError as error:
-            self._failed(error)
+            self._failed(error, spent(error))
         except Exception as error:  # a fault of ours; the job says which
-            self._failed(
-                IfmdmError(
-                    f"{type(error).__name__}: {error}", fix="this is a bug of ifmdm; see the job's log"
-                )
+            ours = IfmdmError(
+                f"{type(error).__name__}: {error}", fix="this is a bug of ifmdm; see the job's log"
             )
+            self._failed(ours, spent(error))
 
     def _task(self) -> Task:
         """What is rendered, checked against what the tenant may do today. Raises Forbidden, BadInput."""
@@ -134,12 +133,12 @@ class Attempt:
             epoch=epoch, key=key, sha256=rendered.sha256, size=rendered.size, frames=rendered.frames, fps=rendered.fps
         )  # fmt: skip
 
-    def _stopped(self, why: Why) -> None:
+    def _stopped(self, why: Why, busy_s: dict[str, float]) -> None:
         state, at = self.claim.state, self._now()
         if why == "taken":
             self._let_go()
         elif why == "released":
-            self._verdict("released", entries.released(state, self.progress.frames, {}, at))
+            self._verdict("released", entries.released(state, self.progress.frames, busy_s, at))
         else:
             if why == "expired":
                 fault = Fault(
@@ -147,12 +146,17 @@ class Attempt:
                     fix="ifmdm jobs retry after submitting with a later deadline",
                 )  # fmt: skip
                 state = state.model_copy(update={"fault": fault})
-            self._verdict(why, entries.stopped(state, why, at))
+            self._verdict(why, entries.stopped(state, why, at, busy_s))
 
-    def _failed(self, error: IfmdmError) -> None:
+    def _failed(self, error: IfmdmError, busy_s: dict[str, float]) -> None:
         record = self.claim.record
         after = entries.failed(
-            self.claim.state, Fault.of(error), record.job.max_attempts, self.progress.frames, {}, self._now()
+            self.claim.state,
+            Fault.of(error),
+            record.job.max_attempts,
+            self.progress.frames,
+            busy_s,
+            self._now(),
         )
         self._verdict("failed", after)
 

@@ -253,9 +253,14 @@ def failed(
     return _changed(state, state="queued", not_before=at + pause)
 
 
-def stopped(state: JobState, how: Literal["cancelled", "suspended", "expired"], at: float) -> JobState:
+def stopped(
+    state: JobState,
+    how: Literal["cancelled", "suspended", "expired"],
+    at: float,
+    busy_s: dict[str, float] | None = None,
+) -> JobState:
     """A user, or its deadline, ended it."""
-    return _changed(state, state=how, ended_at=at)
+    return _changed(_worked(state, busy_s or {}), state=how, ended_at=at)
 
 
 def queued_again(state: JobState, at: float) -> JobState:
