@@ -21,6 +21,8 @@ from ifmdm_core.storage.protocol import Item, check_folder, check_prefix, check_
 from ifmdm_core.storage.temporary import CHUNK, TEMP_PREFIX, sync, temp_beside
 from ifmdm_core.uri import Uri, check_key
 
+_TEMP = TEMP_PREFIX.encode()
+
 
 class FolderStorage:
     """A store in a local folder; the folder is made on the first write."""
@@ -186,11 +188,11 @@ class FolderStorage:
 
 def _entries(folder: Path, most: int | None = None) -> list[bytes]:
     """Names of what lies in `folder`, at most so many, unsorted; folders end with a slash. None: no such folder."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(os.fsencode(folder)) as entries:
         names = (
-            os.fsencode(entry.name) + (b"/" if entry.is_dir(follow_symlinks=False) else b"")
+            entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
             for entry in entries
-            if not entry.name.startswith(TEMP_PREFIX)
+            if not entry.name.startswith(_TEMP)
         )
         return list(itertools.islice(names, most))
     return []

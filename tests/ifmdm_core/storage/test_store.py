@@ -8,25 +8,16 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from ifmdm_core.errors import BadInput, DiskFull, Forbidden, NotFound, Unavailable
 from ifmdm_core.storage import S3Config, Storage, arrow_filesystem, open_storage, s3, s3_client
 from ifmdm_core.storage.faults import disk_errors
 from tests.fault_proxy import Answer, Before, Cut, FaultProxy
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "folder":
-        return open_storage(tmp_path / "store")
-    return open_storage(f"s3://renders/{tmp_path.name}", request.getfixturevalue("s3_config"))
 
 
 def test_what_is_put_is_got_and_overwritten(store: Storage) -> None:
@@ -52,47 +43,6 @@ def test_delete_removes_and_is_idempotent(store: Storage) -> None:
     store.delete("x")
     with pytest.raises(NotFound):
         store.get("x")
-
-
-def test_put_if_absent_keeps_the_first(store: Storage) -> None:
-    assert store.put_if_absent("slot", b"first") is True
-    assert store.put_if_absent("slot", b"second") is False
-    assert store.get("slot") == b"first"
-
-
-def test_of_racing_creators_exactly_one_wins_and_its_bytes_stay(store: Storage) -> None:
-    for round_ in range(3):
-        barrier = threading.Barrier(8)
-
-        def create(writer: int, key: str = f"race/{round_}", barrier: threading.Barrier = barrier) -> bool:
-            barrier.wait()
-            return store.put_if_absent(key, f"writer {writer}".encode() * 1000)
-
-        with ThreadPoolExecutor(8) as pool:
-            won = list(pool.map(create, range(8)))
-        assert sum(won) == 1
-        assert store.get(f"race/{round_}") == f"writer {won.index(True)}".encode() * 1000
-    assert [item.key for item in store.list()] == [f"race/{n}" for n in range(3)], (
-        "temporary files must not show"
-    )
-
-
-def test_list_is_by_prefix_and_in_byte_order(store: Storage) -> None:
-    for key in ("log/10", "log/2", "log/1/x", "logs", "Log/1", "log/é", "other"):
-        store.put(key, key.encode())
-    assert [item.key for item in store.list("log/")] == ["log/1/x", "log/10", "log/2", "log/é"]
-    assert [item.key for item in store.list("log")] == ["log/1/x", "log/10", "log/2", "log/é", "logs"]
-    assert list(store.list("nothing/")) == []
-
-
-def test_listing_goes_past_one_page(
-    s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3, "LIST_PAGE", 3)
-    store = open_storage(f"s3://renders/{tmp_path.name}-pages", s3_config)
-    for number in range(10):
-        store.put(f"k/{number:05d}", b"")
-    assert [item.key for item in store.list("k/")] == [f"k/{number:05d}" for number in range(10)]
 
 
 @pytest.mark.parametrize("key", ["", "/abs", "a//b", "a/../b", ".", "a/", "nul\0", "back\\slash", "x" * 300])
@@ -143,35 +93,6 @@ def test_what_is_written_carries_the_kms_key(s3_config: S3Config, tmp_path: Path
     head = s3_client(config).head_object(Bucket="renders", Key=f"{tmp_path.name}/a")
     assert head["ServerSideEncryption"] == "aws:kms"
     assert head["SSEKMSKeyId"].endswith("alias/renders")
-
-
-_keys = st.lists(st.sampled_from(["a", "b", "ab", "é", "0"]), min_size=1, max_size=2).map("/".join)
-_steps = st.lists(
-    st.tuples(st.sampled_from(["put", "put_if_absent", "delete"]), _keys, st.binary(max_size=4)), max_size=12
-)
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=_steps)
-def test_a_folder_behaves_as_a_dictionary(
-    steps: list[tuple[str, str, bytes]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    store = open_storage(tmp_path_factory.mktemp("model"))
-    model: dict[str, bytes] = {}
-    for action, key, data in steps:
-        if any(key.startswith(other + "/") or other.startswith(key + "/") for other in model):
-            continue  # a folder cannot hold both a and a/b; refused, tested above
-        if action == "put":
-            store.put(key, data)
-            model[key] = data
-        elif action == "put_if_absent":
-            assert store.put_if_absent(key, data) is (key not in model)
-            model.setdefault(key, data)
-        elif key in model:
-            store.delete(key)
-            del model[key]
-            break  # the emptied folders stay, which a dictionary has no word for
-    assert {item.key: store.get(item.key) for item in store.list()} == model
 
 
 def test_files_go_up_and_come_down_whole(store: Storage, tmp_path: Path) -> None:
@@ -317,21 +238,63 @@ def test_no_space_and_no_quota_are_a_full_disk(code: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def test_listing_says_what_it_cannot_read(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BadInput, match="file"):
-        list(open_storage(tmp_path / "file").list())
-
-
-def test_listing_survives_names_that_are_not_unicode(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"caf\xe9")).write_bytes(b"12")
-    (tmp_path / "a").write_bytes(b"1")
-    assert [(os.fsencode(item.key), item.size) for item in open_storage(tmp_path).list()] == [
-        (b"a", 1), (b"caf\xe9", 2),
-    ]  # fmt: skip
-
-
 def test_pyarrow_reads_with_the_same_settings(s3_config: S3Config, tmp_path: Path) -> None:
     open_storage(f"s3://renders/{tmp_path.name}", s3_config).put("x", b"arrow")
     with arrow_filesystem(s3_config).open_input_file(f"renders/{tmp_path.name}/x") as file:
         assert file.read() == b"arrow"
+
+
+def test_ages_are_told_from_when_a_key_was_written(store: Storage) -> None:
+    assert store.age("x") is None
+    store.put("x", b"")
+    age = store.age("x")
+    assert age is not None
+    assert 0 <= age < 600
+
+
+def test_the_age_of_a_file_follows_the_disks_times_alone(tmp_path: Path) -> None:
+    store = open_storage(tmp_path)
+    store.put("a/x", b"")
+    written = (tmp_path / "a" / "x").stat().st_mtime
+    os.utime(tmp_path / "a" / "x", (written, written - 1000))
+    age = store.age("a/x")
+    assert age is not None
+    assert 1000 <= age < 1600
+    os.utime(tmp_path / "a" / "x", (written, written + 1000))
+    assert store.age("a/x") == 0.0
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "x"]
+
+
+def test_a_signed_url_opens_without_credentials(store: Storage) -> None:
+    store.put("out/é video.mp4", b"bytes")
+    with urllib.request.urlopen(store.presigned("out/é video.mp4", 60)) as reply:
+        assert reply.read() == b"bytes"
+
+
+@pytest.mark.parametrize("seconds", [0, 604_801])
+def test_a_url_is_not_signed_for_ever(store: Storage, seconds: int) -> None:
+    with pytest.raises(BadInput, match="604800"):
+        store.presigned("x", seconds)
+
+
+def test_signed_urls_name_the_region_and_the_newer_signature(s3_config: S3Config) -> None:
+    """boto's own defaults for URLs, the global endpoint and version 2, fail in most regions and with KMS."""
+    url = urlsplit(open_storage("s3://renders", S3Config(region="eu-central-1")).presigned("x", 60))
+    assert url.netloc == "renders.s3.eu-central-1.amazonaws.com"
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url.query
+    assert "X-Amz-Expires=60" in url.query
+
+
+def test_a_store_says_whether_it_keeps_old_versions(
+    store: Storage, flaky_s3: FaultProxy, s3_config: S3Config
+) -> None:
+    assert store.versioned() is False
+    s3_client(s3_config).create_bucket(Bucket="versions")
+    s3_client(s3_config).put_bucket_versioning(
+        Bucket="versions", VersioningConfiguration={"Status": "Enabled"}
+    )
+    versions = open_storage("s3://versions", flaky_s3.config)
+    assert versions.versioned() is True
+    for status, code in ((403, "AccessDenied"), (501, "NotImplemented")):
+        flaky_s3.add(Answer(status, code), times=1)
+        assert versions.versioned() is None
