@@ -42,7 +42,7 @@ async def start(config: ServeConfig, uri: str, sha256: str | None = None, say: S
         uri, sha256: the configured model, its name resolved. Raises as `roll_out`.
     """
     await asyncio.to_thread(serve.start, proxy_location="Disabled")  # the gateway listens itself
-    uri = _absolute(uri)
+    uri = absolute(uri)
     configured = f"{uri} {sha256 or ''}".strip()
     before = await asyncio.to_thread(read_route, open_storage(config.root))
     if before is not None and before.configured == configured:
@@ -72,7 +72,7 @@ async def roll_out(
             replica does not start with it, or because it does not render.
         Unavailable: no room for its replicas, or storage or Serve do not answer.
     """
-    uri = _absolute(uri)
+    uri = absolute(uri)
     storage = open_storage(config.root)
     say(f"reading the bundle {uri}")
     bundle = await asyncio.to_thread(fetch_bundle, uri, sha256)
@@ -80,9 +80,9 @@ async def roll_out(
     ready = False
     try:
         async with Lease(storage, application, f"rollout-{uuid.uuid4().hex}"):
-            await _deploy(BundleRef(uri, bundle.digest), config, say)
+            await deploy(BundleRef(uri, bundle.digest), config, say)
             calls = await asyncio.to_thread(Calls, application)
-            facts = await _facts(calls, bundle)
+            facts = await facts_of(calls, bundle)
             say(f"{application}: rendering a sample")
             await probe(ServeStages(calls, facts), config.root)
             if configured is None:
@@ -95,7 +95,7 @@ async def roll_out(
             ready = True
     finally:
         if not ready:
-            await asyncio.to_thread(_remove_unused, storage, application)
+            await asyncio.to_thread(remove_unused, storage, application)
     say(f"{application} serves {facts.name}")
     return route
 
@@ -125,14 +125,17 @@ def _not_in_force(storage: Storage) -> list[str]:
     return [name for name in deployed if route is None or name != route.application]
 
 
-def _remove_unused(storage: Storage, application: str) -> None:
+def remove_unused(storage: Storage, application: str) -> None:
     """Removes an application that has been refused, unless it is in force or somebody still renders with it."""
     if application in _not_in_force(storage) and not LeaseWatch(storage, application).held():
         serve.delete(application)
 
 
-async def _deploy(bundle: BundleRef, config: ServeConfig, say: Say) -> None:
-    """Returns when every stage has a replica that started."""
+async def deploy(bundle: BundleRef, config: ServeConfig, say: Say) -> None:
+    """Returns when every stage has a replica that started.
+
+    Raises BadInput for a bundle they do not start with, Unavailable where there is no room for them.
+    """
     application = name_of(bundle.sha256)
     state = await asyncio.to_thread(_state, application)
     if state is None or state.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
@@ -184,14 +187,15 @@ def _reason(state: ApplicationStatusOverview) -> str:
     return state.message or "it does not start"
 
 
-async def _facts(calls: Calls, bundle: Bundle) -> ModelFacts:
+async def facts_of(calls: Calls, bundle: Bundle) -> ModelFacts:
+    """What its stages say of themselves."""
     motion = await calls.call("motion", "config")
     speech = await calls.call("speech", "windows")
     size, chunk = await calls.call("decoder", "shape")
     return ModelFacts(bundle.record.name, bundle.digest, size, chunk, motion, speech)
 
 
-def _absolute(uri: str) -> str:
+def absolute(uri: str) -> str:
     """Replicas have working folders of their own."""
     parsed = Uri.parse(uri)
     return uri if parsed.scheme == "s3" or uri == "demo" else str(Path(parsed.path).expanduser().absolute())
