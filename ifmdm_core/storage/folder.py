@@ -103,8 +103,8 @@ class FolderStorage:
         check_folder(prefix)
         folder = self._folder / prefix
         with disk_errors(str(folder)):
-            names = [name[:-1] for name in _entries(folder) if name.endswith(b"/")]
-            return [os.fsdecode(name) for name in sorted(names) if _entries(folder / os.fsdecode(name), 1)]
+            names = [os.fsdecode(name[:-1]) for name in _entries(folder) if name.endswith(b"/")]
+            return sorted(name for name in names if _holds_a_file(folder / name))
 
     def delete(self, key: str) -> None:
         with disk_errors(key), contextlib.suppress(FileNotFoundError):
@@ -186,16 +186,18 @@ class FolderStorage:
         return Item(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC), str(stat.st_mtime_ns))
 
 
-def _entries(folder: Path, most: int | None = None) -> list[bytes]:
-    """Names of what lies in `folder`, at most so many, unsorted; folders end with a slash. None: no such folder."""
+def _entries(folder: Path) -> Iterator[bytes]:
+    """Names of what lies in `folder`, unsorted; folders end with a slash. None: no such folder."""
     with contextlib.suppress(FileNotFoundError), os.scandir(os.fsencode(folder)) as entries:
-        names = (
-            entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
-            for entry in entries
-            if not entry.name.startswith(_TEMP)
-        )
-        return list(itertools.islice(names, most))
-    return []
+        for entry in entries:
+            if not entry.name.startswith(_TEMP):
+                yield entry.name + b"/" if entry.is_dir(follow_symlinks=False) else entry.name
+
+
+def _holds_a_file(folder: Path) -> bool:
+    """Whether there is a file in `folder` or below; looks no further than the first."""
+    entries = _entries(folder)
+    return any(not name.endswith(b"/") or _holds_a_file(folder / os.fsdecode(name)) for name in entries)
 
 
 def _smallest_first(names: list[bytes]) -> Iterator[bytes]:

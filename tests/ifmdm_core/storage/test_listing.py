@@ -125,7 +125,9 @@ def test_folders_go_past_one_page(
 def test_an_emptied_folder_is_none(store: Storage) -> None:
     store.put("q/a/1", b"")
     store.put("q/b/1", b"")
+    store.put("q/c/deep/er/1", b"")
     store.delete("q/a/1")
+    store.delete("q/c/deep/er/1")
     assert store.folders("q/") == ["b"]
 
 
