@@ -74,6 +74,11 @@ class Audio:
         top, bottom = self.source_samples * rate.numerator, self.source_rate * rate.denominator
         return (2 * top + bottom) // (2 * bottom)
 
+    def close(self) -> None:
+        """Gives the disk space back now; else it goes with the object."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
 
 def read_audio(
     source: Source,

@@ -49,7 +49,11 @@ class LoopThread:
 
     def call(self, work: Callable[[], Value], tick: Tick) -> Value:
         """What `work` gives, run in a thread. Raises what it, or `tick`, raises, once it is over."""
-        return _waited(self.begin(work), tick, lambda: None)
+        return self.join(self.begin(work), tick)
+
+    def join(self, begun: Future[Value], tick: Tick) -> Value:
+        """The same for what was begun before."""
+        return _waited(begun, tick, lambda: None)
 
     def begin(self, work: Callable[[], Value]) -> Future[Value]:
         """`work` in a thread, not waited for here."""

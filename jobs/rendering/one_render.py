@@ -74,6 +74,8 @@ class OneRender:
         try:
             return self._rendered()
         except BaseException as error:
+            if self._storing is not None:
+                self._storing.result()  # raises nothing
             error.busy_s = self._metrics.busy_s  # type: ignore[attr-defined]  # see `contract.spent`
             if isinstance(error, Halt):
                 outcome = "halted"
@@ -83,8 +85,6 @@ class OneRender:
                 self._log.error(error)
             raise
         finally:
-            if self._storing is not None:
-                self._storing.result()  # raises nothing
             self._watch.stop(outcome)
             storage, folder = self._task.storage, self._task.folder
             put_quietly(storage, f"{folder}/{LOG}", self._log.text())
@@ -97,12 +97,13 @@ class OneRender:
         tools.limits.check(task.controls)
         with self._watch.phase("download"):
             self._download()
-        with ExitStack() as leased, GopSpool() as gops:
+        with ExitStack() as held:
+            leased, gops = held.enter_context(ExitStack()), held.enter_context(GopSpool())
             with self._watch.phase("model"):
                 lease = tools.bundles.lease(task.bundle_uri, task.bundle_sha256)
                 stages = leased.enter_context(tools.loop.entered(lease, self._tick))
             with self._watch.phase("open"):
-                inputs = self._opened(stages.facts.size)
+                inputs = self._opened(stages.facts.size, held)
             metrics.frames = inputs.audio.num_frames(task.controls.fps)
             self._tick()
             with self._watch.phase("frames"):
@@ -127,12 +128,16 @@ class OneRender:
         }
         self._log.note("downloaded", **sizes)
 
-    def _opened(self, size: int) -> _Inputs:
-        """The inputs decoded, the portrait aligned for a model of `size` pixels and where the stages find it."""
+    def _opened(self, size: int, held: ExitStack) -> _Inputs:
+        """The inputs decoded, the portrait aligned for a model of `size` pixels and where the stages find it.
+
+        The sound lives as long as `held`.
+        """
         task, intake, path = self._task, self._tools.intake, self._room / "audio"
         with named("audio", task.audio):
             name = name_of("audio", task.audio)
             audio = self._run(intake.audio(path, self._tools.limits.audio_s, name))
+            held.callback(audio.close)
             if audio.num_frames(task.controls.fps) == 0:
                 raise BadInput(f"too short for one frame at {task.controls.fps} fps", fix="give longer audio")
             sha256 = self._call(lambda: sha256_of_file(path))
@@ -170,6 +175,8 @@ class OneRender:
                 metrics.frames_decoded += chunk.frames
                 self._tick()
         self._log.note("decoded", frames=metrics.frames_decoded)
+        if self._storing is not None:
+            tools.loop.join(self._storing, self._tick)
 
     def _file(self, model: str, inputs: _Inputs, gops: GopSpool) -> Path:
         """The signed file."""
