@@ -36,8 +36,10 @@ State = Literal[
     "queued", "running", "done", "published", "failed", "dead", "cancelled", "expired", "suspended"
 ]
 Kind = Literal[
-    "queued", "claimed", "done", "published", "failed", "released", "lost", "cancelled", "suspended", "expired"
+    "queued", "claimed", "done", "published", "failed", "released", "lost", "cancelled", "suspended", "expired",
+    "closed",
 ]  # fmt: skip
+"""What an entry tells; `closed` is the last of all: the job is being cleaned up, its state stays."""
 TERMINAL: frozenset[State] = frozenset(("published", "failed", "dead", "cancelled", "expired"))
 """Nothing more happens by itself."""
 RETRIABLE: frozenset[State] = frozenset(("failed", "dead", "cancelled", "expired"))
@@ -56,10 +58,14 @@ class Fault(_Record):
     outcome: JobOutcome
     what: str
     fix: str = ""
+    field: str = ""
+    """Of the job, dotted, where it is about one."""
 
     @classmethod
     def of(cls, error: IfmdmError) -> Fault:
-        return cls(kind=type(error).__name__, outcome=error.job, what=error.what, fix=error.fix)
+        return cls(
+            kind=type(error).__name__, outcome=error.job, what=error.what, fix=error.fix, field=error.field
+        )
 
 
 class Video(_Record):

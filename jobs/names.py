@@ -4,7 +4,8 @@
     attempts/<t>/<id>/<epoch>/…
     queue/<t>/<rank>-<id>-<seq>   later/<minute>/<t>-<id>-<seq>   running/<worker>/<t>-<id>-<seq>      hints
     outputs/<hh>/<sha256 of URI>/00000001.json        ended/<t>/<day>/<state>/<id>       webhooks/<t>-<id>-<seq>
-    inbox/<t>/…   workers/<worker>.json   tenants/<t>.json   uploads/<t>/<sha256><suffix>   _store.json
+    kept/<t>/<day>/<id>   inbox/<t>/…   workers/<worker>.json   tenants/<t>.json   uploads/<t>/<sha256><suffix>
+    _store.json
 
 The tenant comes first, so that access rights can be bound to it.
 """
@@ -20,6 +21,13 @@ from typing import Literal
 from ifmdm_core.errors import BadInput
 
 STORE = "_store.json"
+FOLDERS = frozenset(
+    (
+        "jobs", "attempts", "queue", "later", "running", "outputs", "ended", "kept", "webhooks", "inbox", "workers",
+        "tenants", "uploads",
+    )
+)  # fmt: skip
+"""Everything else under a store's root is other people's."""
 ID_DIGITS = 32
 PRIORITY_S = 60.0
 """Seconds that one step of priority is worth: a job of priority 1 overtakes what was queued up to a minute before."""
@@ -30,6 +38,10 @@ _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 _HINT = re.compile(rf"(?P<tenant>.+)-(?P<id>[0-9a-f]{{{ID_DIGITS}}})-(?P<seq>\d{{{_SEQ_DIGITS}}})")
 _MARKER = re.compile(
     rf"(?P<rank>\d{{{_RANK_DIGITS}}})-(?P<id>[0-9a-f]{{{ID_DIGITS}}})-(?P<seq>\d{{{_SEQ_DIGITS}}})"
+)
+
+_HOLDER = re.compile(
+    rf"(?P<folder>outputs/[0-9a-f]{{2}}/[0-9a-f]{{64}}/)(?P<number>\d{{{_SEQ_DIGITS}}})\.json"
 )
 
 WishKind = Literal["stop", "resume", "retry", "priority"]
@@ -190,6 +202,26 @@ class Ended:
         return cls(JobRef(parts[1], parts[4]), parts[2], parts[3])
 
 
+@dataclass(frozen=True, order=True)
+class Kept:
+    """kept/<t>/<day>/<id>: since that day only the job's record is kept. Holds the key of its right to publish."""
+
+    job: JobRef
+    day: str
+
+    @property
+    def key(self) -> str:
+        return f"kept/{self.job.tenant}/{self.day}/{self.job.id}"
+
+    @classmethod
+    def parse(cls, key: str) -> Kept | None:
+        """None for a name that is none of ours."""
+        parts = key.split("/")
+        if len(parts) != 4 or not _ID.fullmatch(parts[3]):
+            return None
+        return cls(JobRef(parts[1], parts[3]), parts[2])
+
+
 def heartbeat(worker: str) -> str:
     """workers/<worker>.json"""
     return f"workers/{worker}.json"
@@ -209,6 +241,14 @@ def output_folder(uri: str) -> str:
 def output_holder(uri: str, number: int) -> str:
     """The `number`-th right to publish at `uri`, from 1."""
     return f"{output_folder(uri)}{number:0{_SEQ_DIGITS}d}.json"
+
+
+def next_holder(holder: str) -> str:
+    """The right to publish that supersedes this one. Raises BadInput for a key that is none."""
+    found = _HOLDER.fullmatch(holder)
+    if found is None:
+        raise BadInput(f"{holder[:200]!r} is no right to publish")
+    return f"{found['folder']}{int(found['number']) + 1:0{_SEQ_DIGITS}d}.json"
 
 
 def rank(queued_at: float, priority: int) -> str:

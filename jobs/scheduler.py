@@ -14,7 +14,7 @@ from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavaila
 from jobs import entries
 from jobs.entries import JobRecord, JobState
 from jobs.names import JobRef, Marker, Running
-from jobs.settle import follow
+from jobs.settle import ended_hint, follow
 from jobs.store import JobStore, JobView
 from jobs.tenants import TenantPolicy, read_policy
 
@@ -264,8 +264,8 @@ def _apply(store: JobStore, view: JobView) -> JobView | None:
     """One wish done; None when there is none that can be."""
     state, now = view.state, store.clock.now()
     kind: entries.Kind = "queued"
-    if state.state in ("queued", "suspended") and view.wished("stop"):
-        content = store.read_wish(view.ref, view.seq, "stop")
+    if state.state in ("queued", "suspended") and (asked := _asked_to_stop(view)) is not None:
+        content = store.read_wish(view.ref, asked, "stop")
         suspend = content.get("how") == "suspend"
         if suspend and state.state == "suspended":
             return None
@@ -289,5 +289,15 @@ def _apply(store: JobStore, view: JobView) -> JobView | None:
     store.storage.put(hint.key, b"")
     if store.append(view.ref, view.seq + 1, kind, after):
         follow(store, view.ref, view.seq + 1, after)
+        if state.terminal:
+            store.storage.delete(ended_hint(view.ref, state).key)  # it goes on
     store.storage.delete(hint.key)
     return store.view(view.ref)
+
+
+def _asked_to_stop(view: JobView) -> int | None:
+    """The entry after which a user asked to stop; also that of a claim which has come to nothing since."""
+    if view.wished("stop"):
+        return view.seq
+    fruitless = view.entry is not None and view.entry.kind in ("released", "lost", "failed")
+    return view.seq - 1 if fruitless and (view.seq - 1, "stop") in view.wishes else None

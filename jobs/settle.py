@@ -46,8 +46,7 @@ def follow(store: JobStore, ref: JobRef, seq: int, state: JobState) -> None:
     elif state.terminal:
         if store.record(ref).job.callback is not None:
             store.storage.put(Webhook(ref, seq).key, b"")
-        at = state.ended_at if state.ended_at is not None else store.clock.now()
-        store.storage.put(Ended(ref, day(at), state.state).key, b"")
+        store.storage.put(ended_hint(ref, state).key, b"")
 
 
 def waiting_key(ref: JobRef, seq: int, state: JobState, now: float) -> str:
@@ -55,3 +54,9 @@ def waiting_key(ref: JobRef, seq: int, state: JobState, now: float) -> str:
     if state.not_before > now:
         return Later(minute(state.not_before), ref, seq).key
     return Marker(state.rank, ref, seq).key
+
+
+def ended_hint(ref: JobRef, state: JobState) -> Ended:
+    """The hint of a job that has ended."""
+    assert state.ended_at is not None, "every way to end says when"
+    return Ended(ref, day(state.ended_at), state.state)

@@ -37,7 +37,7 @@ class JobView:
     wishes: frozenset[tuple[int, WishKind]]
     """(seq, kind) of what users wish."""
     final: bool
-    """Whether it is kept only as a record; nothing follows."""
+    """Whether it is kept only as a record, or is just becoming one; nothing follows."""
     record: JobRecord | None
     """Where it had to be read anyway; see `JobStore.record`."""
     entry: Entry | None
@@ -137,7 +137,7 @@ class JobStore:
             record = self.record(ref)
             return JobView(ref, 0, record.initial(), wishes, False, record, None)
         entry = self.entry(ref, seqs[-1])
-        return JobView(ref, seqs[-1], entry.state, wishes, False, None, entry)
+        return JobView(ref, seqs[-1], entry.state, wishes, entry.kind == "closed", None, entry)
 
     def entry(self, ref: JobRef, seq: int) -> Entry:
         """One entry of the log. Raises NotFound, Conflict, Unsupported."""
