@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unsupported
 from ifmdm_core.provenance import sha256_of_file
+from ifmdm_core.samples import DEMO
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ifmdm_core.speech import SpeechEncoder
 
 FORMAT = 1
-DEMO = Path(__file__).parent / "assets" / "demo"
 ALLOWED = {".json", ".safetensors", ".md", ".txt"}
 WEIGHTS = ("autoencoder.safetensors", "motion.safetensors")
 

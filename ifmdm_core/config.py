@@ -114,13 +114,16 @@ def _explain(model: type[BaseModel], error: ValidationError, where: str) -> BadI
     prefix = f"{where}: " if where else ""
     if fault["type"] == "extra_forbidden":
         owner = _model_at(model, path[:-1]) or model
-        return BadInput(f"{prefix}unknown setting {name!r}", fix=nearest(str(path[-1]), owner.model_fields))
-    if fault["type"] == "missing" and len(path) == len(fault["loc"]):
-        return BadInput(f"{prefix}setting {name!r} is missing")
-    same = [f for f in faults if _field_path(model, f["loc"]) == path]
-    value = _value_at(same)
-    rules = dict.fromkeys(_rule(f) for f in same)
-    return BadInput(f"{prefix}{name} is {value!r}", fix=" or ".join(rules))
+        ours = BadInput(f"{prefix}unknown setting {name!r}", fix=nearest(str(path[-1]), owner.model_fields))
+    elif fault["type"] == "missing" and len(path) == len(fault["loc"]):
+        ours = BadInput(f"{prefix}setting {name!r} is missing")
+    else:
+        same = [f for f in faults if _field_path(model, f["loc"]) == path]
+        value = _value_at(same)
+        rules = dict.fromkeys(_rule(f) for f in same)
+        ours = BadInput(f"{prefix}{name} is {value!r}", fix=" or ".join(rules))
+    ours.field = name
+    return ours
 
 
 def _rule(fault: Any) -> str:

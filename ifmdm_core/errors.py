@@ -25,6 +25,8 @@ class IfmdmError(Exception):
     exit_code: ClassVar[int] = 70
     http_status: int = 500
     job: ClassVar[JobOutcome] = "bug"
+    field: str = ""
+    """The setting or field it is about, dotted, where it is about one."""
 
     def __init__(self, what: str, *, fix: str = "") -> None:
         self.what = " ".join(what.split())

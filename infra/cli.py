@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.evaluate",
         "Judge a bundle on held-out clips: the paper's tables, baselines, measuring tables",
     ),
+    "jobs": (
+        "jobs.commands.app",
+        "Render jobs in a bucket or folder: submit, work, watch, steer",
+    ),
     "serve": (
         "infra.commands.serve",
         "Serve renders over HTTP on Ray, with Studio; 'serve switch' changes the model",

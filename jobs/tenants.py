@@ -11,7 +11,7 @@ from ifmdm_core.config import validate
 from ifmdm_core.errors import BadInput, Forbidden, NotFound, nearest
 from ifmdm_core.storage import S3Config, Storage, open_storage
 from ifmdm_core.uri import Uri
-from jobs.names import tenant_key
+from jobs.names import FOLDERS, STORE, tenant_key
 
 
 class ModelRef(BaseModel):
@@ -66,6 +66,28 @@ def parse_policy(data: bytes, tenant: str) -> TenantPolicy:
     except ValueError as error:
         raise BadInput(f"{tenant_key(tenant)} is not JSON: {error}") from None
     return validate(TenantPolicy, values, tenant_key(tenant))
+
+
+def keep_out(root: Uri, tenant: str, uri: str, field: str) -> None:
+    """Raises Forbidden for what lies in the folders of the store at `root` itself, whatever a policy allows.
+
+    Inputs may come from what the tenant has uploaded or dropped there.
+    """
+    named = Uri.parse(uri)
+    if not named.inside(root):
+        return
+    if named.scheme == "s3":
+        key = named.path.removeprefix(root.path.rstrip("/")).lstrip("/")
+    else:
+        key = str(Path(named.path).resolve().relative_to(Path(root.path).resolve()))
+    parts = key.split("/")
+    if parts[0] not in FOLDERS and parts[0] != STORE:
+        return
+    if field != "output" and parts[:2] in (["uploads", tenant], ["inbox", tenant]):
+        return
+    raise Forbidden(
+        f"{field} is {uri!r}, inside of the job store's own {parts[0]!r}", fix="name a place beside it"
+    )
 
 
 class Places:

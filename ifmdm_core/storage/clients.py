@@ -42,6 +42,7 @@ def s3_client(config: S3Config, attempts: int = 5, presigning: bool = False) -> 
         connect_timeout=config.connect_timeout_s,
         read_timeout=config.read_timeout_s,
         retries={"total_max_attempts": attempts, "mode": "standard"},
+        max_pool_connections=64,  # opened as threads ask for them; boto's 10 would be closed and opened again
         s3=style,
         # Newer checksums on every request are refused by older S3-compatible stores.
         request_checksum_calculation="when_required",

@@ -35,6 +35,10 @@ class Storage(Protocol):
         """The bytes of `key`; NotFound when absent."""
         ...
 
+    def start(self, key: str, size: int) -> bytes:
+        """The first `size` bytes of `key`, fewer where it is shorter; NotFound when absent."""
+        ...
+
     def put(self, key: str, data: bytes) -> None:
         """Write `key` whole; readers see the old or the new bytes, never a mixture."""
         ...

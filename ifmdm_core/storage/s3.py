@@ -53,6 +53,21 @@ class S3Storage:
             body: bytes = reply["Body"].read()
             return body
 
+    def start(self, key: str, size: int) -> bytes:
+        from botocore.exceptions import ClientError
+
+        with s3_errors(self._named(key)):
+            try:
+                reply = self._client.get_object(
+                    Bucket=self.root.bucket, Key=self._key(key), Range=f"bytes=0-{size - 1}"
+                )
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # no first byte: it is empty
+                    return b""
+                raise
+            body: bytes = reply["Body"].read()
+            return body
+
     def put(self, key: str, data: bytes) -> None:
         with s3_errors(self._named(key)):
             self._client.put_object(

@@ -1,14 +1,25 @@
-"""Arguments that the `ifmdm data` commands share, and the S3 settings made of them."""
+"""Arguments that the `ifmdm data` commands share, and how they print."""
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Annotated, Any
 
 import typer
 
-from ifmdm_core.storage import S3Config
+from ifmdm_core.commands.s3_options import EndpointOption, ProfileOption, RoleOption, s3_config
+
+__all__ = [
+    "DatasetArgument",
+    "EndpointOption",
+    "GenerationOption",
+    "JsonOption",
+    "ProfileOption",
+    "RoleOption",
+    "print_json",
+    "s3_config",
+    "size_text",
+]
 
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="folder or s3://bucket/prefix", show_default=False)
@@ -20,42 +31,6 @@ GenerationOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-EndpointOption = Annotated[
-    str | None,
-    typer.Option("--endpoint", metavar="URL", help="S3-compatible store; default: $AWS_ENDPOINT_URL, or AWS"),
-]
-ProfileOption = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="AWS profile; default: $AWS_PROFILE")
-]
-RoleOption = Annotated[
-    str | None,
-    typer.Option("--role", metavar="ARN", help="role to assume; default: $IFMDM_S3_ROLE, or none"),
-]
-
-
-def s3_config(
-    endpoint: str | None = None,
-    profile: str | None = None,
-    role: str | None = None,
-    region: str | None = None,
-) -> S3Config:
-    """S3 settings from options, then from the environment.
-
-    An endpoint of the environment is put into the settings (boto3 would find it, pyarrow would not), and the
-    settings travel to workers. Keys never do: a worker finds its own, or those in its environment.
-    """
-    return S3Config(
-        endpoint=endpoint or _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-        region=region or _first("AWS_REGION", "AWS_DEFAULT_REGION"),
-        profile=profile,
-        role_arn=role or _first("IFMDM_S3_ROLE"),
-        kms_key_id=_first("IFMDM_S3_KMS_KEY"),
-        path_style=None,
-    )
-
-
-def _first(*names: str) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 def print_json(value: Any) -> None:

@@ -30,6 +30,9 @@ class PatientStorage:
     def get(self, key: str) -> bytes:
         return self._patiently(lambda: self._storage.get(key), f"reading {key}")
 
+    def start(self, key: str, size: int) -> bytes:
+        return self._patiently(lambda: self._storage.start(key, size), f"reading {key}")
+
     def put(self, key: str, data: bytes) -> None:
         self._patiently(lambda: self._storage.put(key, data), f"writing {key}")
 

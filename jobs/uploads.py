@@ -1,0 +1,66 @@
+"""Local files for a store in a bucket: uploads/<t>/<sha256><suffix>, written once, named by their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from pathlib import Path
+
+from ifmdm_core.errors import BadInput, NotFound, Unavailable
+from ifmdm_core.storage import Storage
+from jobs.names import check_tenant
+
+TRIES = 4
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
+
+
+class Uploads:
+    """Puts files into the store. For any number of threads; each file is read and sent once.
+
+    Args:
+        storage: the job store's.
+    """
+
+    def __init__(self, storage: Storage, tenant: str) -> None:
+        self._storage, self._tenant = storage, check_tenant(tenant)
+        self._turn = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
+        self._uris: dict[tuple[str, int, int], str] = {}
+
+    def uri(self, path: str) -> str:
+        """Where the file is in the store, put there if need be.
+
+        Raises NotFound, BadInput for no file, Forbidden, Unavailable.
+        """
+        local = Path(path)
+        try:
+            stat = local.stat()
+        except OSError as error:
+            raise NotFound(f"{path!r}: {error.strerror}", fix="check the path") from None
+        if not local.is_file():
+            raise BadInput(f"{path!r} is no file", fix="name a file")
+        version = (str(local.absolute()), stat.st_size, stat.st_mtime_ns)
+        with self._turn:
+            turn = self._turns.setdefault(version[0], threading.Lock())
+        with turn:
+            if version not in self._uris:
+                self._uris[version] = self._upload(local)
+            return self._uris[version]
+
+    def _upload(self, path: Path) -> str:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        suffix = path.suffix.lower()
+        key = f"uploads/{self._tenant}/{sha256}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        for attempt in range(TRIES):
+            # Never over what is there: it has these bytes, and jobs have pinned its version.
+            if self._storage.info(key) is not None:
+                break
+            try:
+                self._storage.place(key, path, sha256)
+                break
+            except Unavailable:
+                if attempt == TRIES - 1:
+                    raise
+        return str(self._storage.root.join(key))
