@@ -18,7 +18,15 @@ KEPT = 2
 
 
 class Bundles(Protocol):
-    """Where stages come from. For one event loop."""
+    """Where stages come from. For one event loop, but for `serves`."""
+
+    async def open(self) -> None:
+        """To be called first. Raises Conflict where the service's own files are none of this version's."""
+        ...
+
+    def serves(self, sha256: str) -> bool:
+        """Whether a lease of that bundle can be had now, as far as is known; for any thread."""
+        ...
 
     def lease(self, uri: str, sha256: str) -> AbstractAsyncContextManager[Stages]:
         """The stages of that bundle, there until the context ends.
@@ -49,6 +57,13 @@ class LocalBundles:
         self._config = config
         self._held: dict[str, _Held] = {}  # by digest, the one used last at the end
         self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        """See `Bundles.open`."""
+
+    def serves(self, sha256: str) -> bool:
+        """See `Bundles.serves`: any, one after the other."""
+        return True
 
     @asynccontextmanager
     async def lease(self, uri: str, sha256: str) -> AsyncIterator[Stages]:

@@ -23,8 +23,10 @@ class FlowRenderer:
 
     Args:
         config: of the service whose stages are used: root, limits, signing.
-        bundles: closed with the renderer.
-        signer: None opens the one that the configuration names; raises as `Signer.open`.
+        bundles: opened and closed with the renderer.
+        signer: None opens the one that the configuration names.
+
+    Raises as `Signer.open` and `Bundles.open`.
     """
 
     def __init__(
@@ -35,15 +37,22 @@ class FlowRenderer:
         signer: Signer | None = None,
         clock: Clock | None = None,
     ) -> None:
+        signer = signer or Signer.open(config.signing, config.root)  # first: it may raise
         self._tools = Tools(
             loop=LoopThread(),
             bundles=bundles,
             intake=Intake(),
             identities=IdentityStore(config.root, config.identity_days),
-            signer=signer or Signer.open(config.signing, config.root),
+            signer=signer,
             limits=config.gateway.limits,
             clock=clock or SystemClock(),
         )
+        try:
+            self._tools.loop.run(bundles.open(), lambda: None)
+        except BaseException:
+            self._tools.loop.close()
+            self._tools.intake.close()
+            raise
 
     @contextmanager
     def render(self, task: Task, report: Report) -> Iterator[Rendered]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ifmdm_core.errors import Unavailable
 from serve.calls import Lost
+from serve.config import ServeConfig
 from serve.messages import Stages
 from serve.routes import Routes
 
@@ -18,25 +18,26 @@ class ServedBundles:
     A render that has begun keeps its stages, whatever is rolled out meanwhile.
 
     Args:
-        root: the service's root.
+        config: of the service; only its root counts.
         on_lost: told of every call to a stage that is made again.
     """
 
-    def __init__(self, root: str, on_lost: Lost | None = None) -> None:
-        self._root, self._on_lost = root, on_lost
-        self._routes: Routes | None = None
-        self._turn = asyncio.Lock()
+    def __init__(self, config: ServeConfig, on_lost: Lost | None = None) -> None:
+        self._routes = Routes(config.root, on_lost)
+
+    async def open(self) -> None:
+        """See `Bundles.open`: from now on the route is followed; there may be none yet."""
+        await self._routes.__aenter__()
 
     def serves(self, sha256: str) -> bool:
-        """Whether that bundle is in force, as far as is known; yes while nothing is known. For any thread."""
-        route = None if self._routes is None else self._routes.route
-        return route is None or route.sha256 == sha256
+        """See `Bundles.serves`: the bundle in force, none while there is no service."""
+        route = self._routes.route
+        return route is not None and route.sha256 == sha256
 
     @asynccontextmanager
     async def lease(self, uri: str, sha256: str) -> AsyncIterator[Stages]:
         """See `Bundles.lease`."""
-        routes = await self._followed()
-        async with routes.lease() as stages:
+        async with self._routes.lease() as stages:
             if stages.facts.digest != sha256:
                 raise Unavailable(
                     f"the bundle {uri} with sha256 {sha256[:12]}… is not deployed; served is {stages.facts.name} "
@@ -48,12 +49,4 @@ class ServedBundles:
 
     async def close(self) -> None:
         """See `Bundles.close`."""
-        if self._routes is not None:
-            routes, self._routes = self._routes, None
-            await routes.__aexit__()
-
-    async def _followed(self) -> Routes:
-        async with self._turn:
-            if self._routes is None:
-                self._routes = await Routes(self._root, self._on_lost).__aenter__()
-            return self._routes
+        await self._routes.__aexit__()

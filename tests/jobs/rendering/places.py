@@ -153,6 +153,12 @@ class WatchedBundles:
         self.under_way = 0
         self.gate: Callable[[str], Awaitable[None]] = _open
 
+    async def open(self) -> None:
+        await self._bundles.open()
+
+    def serves(self, sha256: str) -> bool:
+        return self._bundles.serves(sha256)
+
     @asynccontextmanager
     async def lease(self, uri: str, sha256: str) -> AsyncIterator[Stages]:
         async with self._bundles.lease(uri, sha256) as stages:
