@@ -101,7 +101,9 @@ class Limits(_Settings):
             ("size", controls.size or 0, self.output_size),
         ):
             if value > most:
-                raise BadInput(f"{name} is {value}", fix=f"this service takes at most {most}")
+                error = BadInput(f"{name} is {value}", fix=f"this service takes at most {most}")
+                error.field = f"controls.{name}"
+                raise error
 
 
 class SigningConfig(_Settings):

@@ -34,7 +34,7 @@ class AttemptLog:
         """Why the attempt ends. What is no error of ours is a fault in the code, and its place is noted."""
         fields: dict[str, Any] = {"error": type(error).__name__, "what": str(error)}
         if isinstance(error, IfmdmError):
-            fields |= {"what": error.what, "fix": error.fix}
+            fields |= {"what": error.what, "fix": error.fix, "field": error.field}
         else:
             place = traceback.extract_tb(error.__traceback__)[-1:]
             fields["at"] = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in place]

@@ -52,11 +52,11 @@ def name_of(field: str, source: Source) -> str:
 
 @contextmanager
 def named(field: str, source: Source) -> Iterator[None]:
-    """Errors of ours inside begin with the field and the URI."""
+    """Errors of ours inside begin with the field and the URI, and carry the field."""
     try:
         yield
     except IfmdmError as error:
-        name = name_of(field, source)
+        error.field, name = field, name_of(field, source)
         if not error.what.startswith(name):
             error.what = f"{name}: {error.what}"
         raise

@@ -29,7 +29,7 @@ def refused(renderer: FlowRenderer, bundles: WatchedBundles, place: Place, task:
     with pytest.raises(IfmdmError) as caught, renderer.render(task, Reports()):
         pass
     assert not any(bundles.begun.values())
-    assert place.events(task)[-1] == "error"
+    assert place.log(task)[-1]["field"] == caught.value.field
     return caught.value
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_portrait(
 ) -> None:
     task = place.task(portrait, speech)
     error = refused(renderer, bundles, place, task)
-    assert type(error) is BadInput
+    assert (type(error), error.field) == (BadInput, "portrait")
     assert error.what.startswith(f"portrait {str(task.portrait.uri)!r}: ")
     assert why in error.what
 
@@ -141,7 +141,7 @@ def test_what_is_no_speech(
 ) -> None:
     task = place.task(photo, audio)
     error = refused(renderer, bundles, place, task)
-    assert type(error) is BadInput
+    assert (type(error), error.field) == (BadInput, "audio")
     assert error.what.startswith(f"audio {str(task.audio.uri)!r}: ")
     assert why in error.what
     assert "root:" not in str(error)

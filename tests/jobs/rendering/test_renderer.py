@@ -138,8 +138,9 @@ def test_controls_beyond_the_limits_are_refused_before_anything_is_read(
     renderer: FlowRenderer, bundles: WatchedBundles, place: Place, photo: bytes, speech: bytes
 ) -> None:
     task = place.task(photo, speech, FAST.model_copy(update={"steps": 51}))
-    with pytest.raises(BadInput, match="steps is 51"), renderer.render(task, Reports()):
+    with pytest.raises(BadInput, match="steps is 51") as caught, renderer.render(task, Reports()):
         pass
+    assert caught.value.field == "controls.steps"
     assert place.events(task) == ["began", "error"]
 
 
@@ -166,7 +167,7 @@ def test_an_error_in_a_stage_comes_out_and_tells_what_it_cost(
         pass
     assert spent(caught.value)["speech"] > 0
     assert place.log(task)[-1] | {"time": ""} == {
-        "time": "", "event": "error", "error": "Unavailable", "what": "the decoder is away", "fix": "wait"
+        "time": "", "event": "error", "error": "Unavailable", "what": "the decoder is away", "fix": "wait", "field": "",
     }  # fmt: skip
     metrics = place.metrics(task)
     assert (metrics["outcome"], metrics["frames"], metrics["frames_decoded"]) == ("Unavailable", TOTAL, 0)
