@@ -11,6 +11,7 @@ import pytest
 from ifmdm_core.storage import S3Config, s3_client
 from tests.fault_proxy import FaultProxy
 from tests.mlflow_server import MlflowServer
+from tests.s3_server import S3Server
 
 SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
 
@@ -24,15 +25,11 @@ def portrait() -> Path:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """URL of an S3 server of this process, spoken to over HTTP; the credentials are in the environment."""
-    from moto.server import ThreadedMotoServer
-
     names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    server = S3Server()
+    yield server.endpoint
     server.stop()
     for name, value in before.items():
         if value is None:
