@@ -22,6 +22,7 @@ from ifmdm_core.storage.temporary import CHUNK, TEMP_PREFIX, sync, temp_beside
 from ifmdm_core.uri import Uri, check_key
 
 _TEMP = TEMP_PREFIX.encode()
+_TICK_NS = 1_000_000_000  # more than any clock's tick
 
 
 class FolderStorage:
@@ -94,7 +95,7 @@ class FolderStorage:
                 file.write(b".")  # written, not only made: on network disks the server's clock stamps that
                 file.flush()
                 now = os.fstat(file.fileno()).st_mtime_ns
-        return max(0.0, (now - int(item.etag)) / 1e9)
+        return (now - int(item.etag)) / 1e9
 
     def list(self, prefix: str = "", limit: int | None = None) -> Iterator[Item]:
         check_prefix(prefix)
@@ -223,10 +224,10 @@ def _link(temp: str, path: Path) -> bool:
 def _replace(temp: str, path: Path) -> None:
     """Give the finished file its name, with a later time than what had it: the time is what tells versions apart.
 
-    Disks stamp files by a clock that ticks every few milliseconds only.
+    Disks stamp files by a clock that ticks every few milliseconds only. A file from the far future stays no model.
     """
     with contextlib.suppress(FileNotFoundError):
         before = path.stat().st_mtime_ns
-        if os.stat(temp).st_mtime_ns <= before:
+        if 0 <= before - os.stat(temp).st_mtime_ns < _TICK_NS:
             os.utime(temp, ns=(before + 1, before + 1))
     os.replace(temp, path)

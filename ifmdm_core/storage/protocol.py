@@ -88,7 +88,8 @@ class Storage(Protocol):
     def age(self, key: str) -> float | None:
         """Seconds since `key` was last written, by the store's own clock alone; None when absent.
 
-        S3 tells whole seconds, so there the answer may be up to a second off.
+        S3 tells whole seconds, so there the answer may be a second off. Below zero where parts of the store disagree
+        about the time.
         """
         ...
 

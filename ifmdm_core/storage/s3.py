@@ -141,7 +141,8 @@ class S3Storage:
         now = head["ResponseMetadata"]["HTTPHeaders"].get("date")
         if now is None:
             raise Unsupported(f"{self._named(key)!r}: the store's answers have no Date, so it tells no ages")
-        return max(0.0, (parsedate_to_datetime(now) - head["LastModified"]).total_seconds())
+        age: float = (parsedate_to_datetime(now) - head["LastModified"]).total_seconds()
+        return age
 
     def digest(self, key: str) -> str | None:
         head = self._head(key)
