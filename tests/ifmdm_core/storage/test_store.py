@@ -37,6 +37,18 @@ def test_getting_what_is_absent_is_not_found_and_names_it(store: Storage) -> Non
         store.get("no/such")
 
 
+def test_the_start_of_an_object_is_read_alone(store: Storage) -> None:
+    store.put("x", b"0123456789")
+    store.put("empty", b"")
+    assert [store.start("x", 4), store.start("x", 99), store.start("empty", 4)] == [
+        b"0123",
+        b"0123456789",
+        b"",
+    ]
+    with pytest.raises(NotFound, match="no/such"):
+        store.start("no/such", 4)
+
+
 def test_delete_removes_and_is_idempotent(store: Storage) -> None:
     store.put("x", b"1")
     store.delete("x")
