@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ifmdm_core.errors import Forbidden, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import Item
-from jobs.names import Ended, JobRef, Later, Marker, Running, output_holder
+from jobs.names import LOOKED, Ended, JobRef, Later, Marker, Running, output_holder
 from jobs.outputs import ABANDONED_S, Holder, take
 from jobs.scan import jobs_under, store_time
 from jobs.scheduler import ORPHAN_S, drop_stale, settled_wishes
@@ -23,8 +23,6 @@ from jobs.settle import ended_hint, follow, settle, waiting_key
 from jobs.store import JobStore, JobView
 from jobs.tenants import Places
 
-LAST = "_fsck.json"
-"""Written when workers last began to look at everything."""
 _NAME = re.compile(r"spec\.json|final\.json|log/\d{8}\.json|wishes/\d{8}-(stop|resume|retry|priority)\.json")
 
 
@@ -58,10 +56,10 @@ def repair(store: JobStore, places: Places) -> Report:
 
 def repair_when_due(store: JobStore, places: Places, every_s: float) -> Report | None:
     """`repair`, unless any worker has begun it within `every_s` seconds by the store's clock."""
-    age = store.storage.age(LAST)
+    age = store.storage.age(LOOKED)
     if age is not None and age < every_s:
         return None
-    store.storage.put(LAST, json.dumps({"by": store.by, "at": store.clock.now()}).encode())
+    store.storage.put(LOOKED, json.dumps({"by": store.by, "at": store.clock.now()}).encode())
     return repair(store, places)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ifmdm_core.errors import Conflict, Forbidden, Unavailable
+from ifmdm_core.errors import BadInput, Conflict, Forbidden, Unavailable
 from jobs.entries import RETRIABLE, State
 from jobs.names import JobRef, Marker, WishKind
 from jobs.scheduler import drop_stale, settled_wishes
@@ -65,7 +65,7 @@ def reprioritise(store: JobStore, ref: JobRef, priority: int) -> JobView:
     Raises as `stop`.
     """
     if not -1000 <= priority <= 1000:
-        raise Conflict(f"priority is {priority}", fix="from -1000 to 1000")
+        raise BadInput(f"priority is {priority}", fix="from -1000 to 1000")
     allowed: frozenset[State] = frozenset(("queued",))
     return _ask(
         store, ref, "priority", {"priority": priority}, allowed, "reprioritize",

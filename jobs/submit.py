@@ -97,6 +97,11 @@ class Pins:
         self._found[uri, probe] = (now, found)
         return found
 
+    def guess(self, uri: str, size: int) -> None:
+        """Takes for granted that a file of `size` bytes is there: it would be uploaded first."""
+        for probe in (False, True):
+            self._found[uri, probe] = (self._clock.monotonic(), Pinned(etag="", size=size))
+
 
 def submit_job(
     store: JobStore, places: Places, tenant: str, policy: TenantPolicy, job: RenderJob, *, new: bool = False,
@@ -251,12 +256,22 @@ def _require_room(accepted: Accepted) -> None:
 
 
 def _existing(store: JobStore, accepted: Accepted) -> Submitted | None:
-    """The job as it is in the store, None where it is not. Raises Conflict where another has its key."""
-    ref = accepted.ref
+    """The job as it is in the store, None where it is not.
+
+    Raises Conflict where another has its key, Unavailable while its record is being removed (see `jobs.gc`).
+    """
+    ref, final = accepted.ref, False
     try:
         view = store.view(ref)
+        final = view.final
         record = view.record or store.record(ref)
     except NotFound:
+        if final:
+            raise Unavailable(
+                f"{ref} is being cleaned up",
+                fix="try again; ifmdm jobs fsck --repair ends it",
+                retry_after=5.0,
+            ) from None
         return None
     if changed := _differences(accepted, record):
         error = Conflict(
