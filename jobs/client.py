@@ -15,7 +15,6 @@ import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from ifmdm_core.storage import S3Config, open_storage
 from ifmdm_core.uri import Uri
 from jobs import steer
 from jobs.clock import Clock
+from jobs.many import each_of
 from jobs.names import JobRef, check_id, check_tenant
 from jobs.spec import RenderJob, parse_job
 from jobs.store import JobStore, JobView
@@ -61,6 +61,7 @@ class JobClient:
         self.store.check_layout()
         self._uploads = Uploads(self.store.storage, tenant)
         self._pins = Pins(self.store.clock)
+        self._guesses = Pins(self.store.clock)
         self._turn = threading.Lock()
         self._policy: tuple[float, TenantPolicy] | None = None
 
@@ -82,16 +83,15 @@ class JobClient:
         """Checks a job without entering it: the first half of `submit`.
 
         Args:
-            upload: put local files into a store that is a bucket; without it they are only looked at.
+            upload: put local files into a store that is a bucket; without it what comes out cannot be entered.
         """
         if (job is None) == (not fields):
             raise BadInput("a job is given both whole and by fields, or not at all", fix="give one of them")
         asked = job if isinstance(job, RenderJob) else parse_job({**(job or {}), **fields})
         policy = self.policy()
         placed = self._placed(asked, upload)
-        return accept(
-            self.store, self.places, self.tenant, policy, placed, new=new, probe=probe, pins=self._pins
-        )
+        pins = self._pins if upload else self._guesses
+        return accept(self.store, self.places, self.tenant, policy, placed, new=new, probe=probe, pins=pins)
 
     def submit_many(
         self, jobs: Iterable[Job], workers: int | None = None, *, new: bool = False, probe: bool = False
@@ -195,39 +195,11 @@ class JobClient:
                         f"output is {text!r}, a local path, but the jobs are in {self.store.storage.root}",
                         fix="give s3://bucket/key, and fetch the video from there",
                     )
-                elif upload:
-                    changed[field] = self._uploads.uri(uri.path)
+                else:
+                    changed[field] = self._uploads.uri(uri.path, send=upload)
+                    if not upload:
+                        self._guesses.guess(changed[field], Path(uri.path).stat().st_size)
         return job.model_copy(update=changed) if changed else job
-
-
-def each_of(things: Iterable[tuple[int, Any]], do: Any, workers: int) -> Iterator[tuple[int, Any]]:
-    """`do` of each thing, by so many threads; (number, result or IfmdmError) in the order in which they are done.
-
-    Reads only a few things per thread ahead.
-    """
-    pending: dict[Future[Any], int] = {}
-
-    def finished(most: int) -> Iterator[tuple[int, Any]]:
-        while len(pending) > most:
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                number = pending.pop(future)
-                try:
-                    yield number, future.result()
-                except IfmdmError as error:
-                    yield number, error
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="submit") as pool:
-        try:
-            for number, thing in things:
-                pending[pool.submit(do, thing)] = number
-                yield from finished(4 * workers)
-            yield from finished(0)
-        except (
-            BaseException
-        ):  # who iterates has gone, or a thing cannot be read: what has begun ends, no more begins
-            for future in pending:
-                future.cancel()
-            raise
 
 
 def user_name() -> str:

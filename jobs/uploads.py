@@ -28,8 +28,11 @@ class Uploads:
         self._turns: dict[str, threading.Lock] = {}
         self._uris: dict[tuple[str, int, int], str] = {}
 
-    def uri(self, path: str) -> str:
+    def uri(self, path: str, send: bool = True) -> str:
         """Where the file is in the store, put there if need be.
+
+        Args:
+            send: whether it is put there; without it the answer is where it would be.
 
         Raises NotFound, BadInput for no file, Forbidden, Unavailable.
         """
@@ -44,23 +47,26 @@ class Uploads:
         with self._turn:
             turn = self._turns.setdefault(version[0], threading.Lock())
         with turn:
-            if version not in self._uris:
-                self._uris[version] = self._upload(local)
-            return self._uris[version]
+            if version in self._uris:
+                return self._uris[version]
+            with local.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            suffix = local.suffix.lower()
+            key = f"uploads/{self._tenant}/{sha256}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+            uri = str(self._storage.root.join(key))
+            if send:
+                self._send(key, local, sha256)
+                self._uris[version] = uri
+            return uri
 
-    def _upload(self, path: Path) -> str:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        suffix = path.suffix.lower()
-        key = f"uploads/{self._tenant}/{sha256}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+    def _send(self, key: str, path: Path, sha256: str) -> None:
         for attempt in range(TRIES):
             # Never over what is there: it has these bytes, and jobs have pinned its version.
             if self._storage.info(key) is not None:
-                break
+                return
             try:
                 self._storage.place(key, path, sha256)
-                break
+                return
             except Unavailable:
                 if attempt == TRIES - 1:
                     raise
-        return str(self._storage.root.join(key))
