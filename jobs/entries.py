@@ -121,6 +121,11 @@ class JobState(_Record):
     def terminal(self) -> bool:
         return self.state in TERMINAL
 
+    @property
+    def resting(self) -> bool:
+        """Nothing more happens until a user does something."""
+        return self.terminal or self.state == "suspended"
+
 
 class Pinned(_Record):
     """The version of an input that was meant."""

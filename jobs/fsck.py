@@ -161,7 +161,7 @@ class Fsck:
             if self._mends(str(ref), "is done, but not published"):
                 settle(store, self.places, view)
         elif (
-            state.terminal
+            state.resting
             and not swept
             and store.storage.info(ended_hint(ref, state).key) is None
             and self._mends(str(ref), f"is {state.state}, but not listed as such")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import Item
+from jobs.entries import TERMINAL
 from jobs.names import Ended, JobRef, Kept, Marker, Webhook, day, next_holder, output_holder
 from jobs.scan import jobs_under, store_time
 from jobs.settle import ended_hint
@@ -90,7 +91,7 @@ class Collector:
         for tenant in storage.folders("ended/") if tenants is None else tenants:
             for item in storage.list(f"ended/{tenant}/"):
                 ended = Ended.parse(item.key)
-                if ended is not None and self._age(item) >= self._keep_s:
+                if ended is not None and ended.state in TERMINAL and self._age(item) >= self._keep_s:
                     yield Candidate(ended.job, ended)
         last = day(self._now - self._record_s)
         for tenant in storage.folders("kept/") if tenants is None else tenants:
@@ -154,7 +155,7 @@ class Collector:
         ended = hint if isinstance(hint, Ended) else None
         if final is None:
             view = self.store.view(ref)
-            right = ended_hint(ref, view.state) if view.state.terminal else None
+            right = ended_hint(ref, view.state) if view.state.resting else None
             if not self._closed(view, items):
                 if isinstance(hint, Kept) or ended != right:
                     self._drop(hint, freed)  # of the job's earlier life

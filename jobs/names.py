@@ -185,7 +185,10 @@ class Webhook:
 
 @dataclass(frozen=True, order=True)
 class Ended:
-    """ended/<t>/<day>/<state>/<id>: found by tenant, age and state without reading a job."""
+    """ended/<t>/<day>/<state>/<id>: found by tenant, age and state without reading a job.
+
+    Suspended ones have such a hint too.
+    """
 
     job: JobRef
     day: str

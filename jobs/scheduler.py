@@ -6,6 +6,7 @@ a random one of the first 32 is taken, so that workers seldom reach for the same
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,11 +121,13 @@ class Scheduler:
         if not store.append(ref, seq, "claimed", state):
             store.storage.delete(hint.key)
             return None
-        if store.storage.info(ref.final) is not None:
-            # Ended and cleaned up while we hesitated; the slot was free because the log has gone.
-            store.storage.delete(hint.key)
-            return None
-        store.storage.delete(marker.key)
+        # From here on it is ours: a store that does not answer now must not make us forget that.
+        with contextlib.suppress(Unavailable):
+            if store.storage.info(ref.final) is not None:
+                # Ended and cleaned up while we hesitated; the slot was free because the log has gone.
+                store.storage.delete(hint.key)
+                return None
+            store.storage.delete(marker.key)
         return Claim(record, seq, state)
 
     def _took(self, claim: Claim) -> Claim:
@@ -289,7 +292,7 @@ def _apply(store: JobStore, view: JobView) -> JobView | None:
     store.storage.put(hint.key, b"")
     if store.append(view.ref, view.seq + 1, kind, after):
         follow(store, view.ref, view.seq + 1, after)
-        if state.terminal:
+        if state.resting:
             store.storage.delete(ended_hint(view.ref, state).key)  # it goes on
     store.storage.delete(hint.key)
     return store.view(view.ref)

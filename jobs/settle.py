@@ -43,8 +43,8 @@ def follow(store: JobStore, ref: JobRef, seq: int, state: JobState) -> None:
     """The hints that a job in this state has."""
     if state.state == "queued":
         store.storage.put(waiting_key(ref, seq, state, store.clock.now()), b"")
-    elif state.terminal:
-        if store.record(ref).job.callback is not None:
+    elif state.resting:
+        if state.terminal and store.record(ref).job.callback is not None:
             store.storage.put(Webhook(ref, seq).key, b"")
         store.storage.put(ended_hint(ref, state).key, b"")
 
@@ -57,6 +57,6 @@ def waiting_key(ref: JobRef, seq: int, state: JobState, now: float) -> str:
 
 
 def ended_hint(ref: JobRef, state: JobState) -> Ended:
-    """The hint of a job that has ended."""
+    """The hint of a job that has ended, or is held back."""
     assert state.ended_at is not None, "every way to end says when"
     return Ended(ref, day(state.ended_at), state.state)
