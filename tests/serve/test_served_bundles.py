@@ -1,17 +1,17 @@
-"""Render jobs over replicas on Ray: the stages of the bundle in force, and only those. It needs the cluster here."""
+"""Render jobs over replicas on Ray: the bundle in force, and earlier ones beside it. It needs the cluster here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ifmdm_core.errors import Unavailable
-from ifmdm_core.provenance import sha256_of_file
+from ifmdm_core.provenance import read_tags, sha256_of_file
 from ifmdm_core.storage import open_storage
 from jobs.rendering.renderer import FlowRenderer
 from jobs.rendering.served_bundles import ServedBundles
+from serve.application import name_of
 from serve.routes import read_route
 from tests.jobs.rendering.places import Place, Reports, frames_of, recording
 from tests.serve.conftest import Service
@@ -54,13 +54,26 @@ def test_a_job_is_rendered_by_the_service(
     assert bundles.serves(place.digest)
 
 
-def test_a_bundle_that_is_not_deployed_is_waited_for_elsewhere(
-    bundles: ServedBundles, renderer: FlowRenderer, place: Place, portrait: Path
+def test_a_job_of_an_earlier_model_is_rendered_with_that_model(
+    service: Service, make_bundle: Callable[..., Path], portrait: Path, tmp_path: Path
 ) -> None:
-    task = place.task(portrait.read_bytes(), recording(1.0), bundle_sha256="5" * 64)
-    with (
-        pytest.raises(Unavailable, match="555… is not deployed; served is tiny"),
-        renderer.render(task, Reports()),
-    ):
-        pass
-    assert not bundles.serves("5" * 64)
+    from ray import serve
+
+    old = make_bundle(tmp_path / "old", seed=7)
+    digest = sha256_of_file(old / "bundle.json")
+    place = Place(open_storage(tmp_path / "store"), old, digest)
+    route = read_route(open_storage(service.config.root))
+    bundles = ServedBundles(service.config)
+    renderer = FlowRenderer(service.config, bundles)
+    try:
+        task = place.task(portrait.read_bytes(), recording(1.0))
+        with renderer.render(task, Reports()) as rendered:
+            assert len(frames_of(rendered.path)) == 25
+            tags = read_tags(rendered.path)
+        assert tags is not None
+        assert tags["model_sha256"] == digest
+        assert name_of(digest) in serve.status().applications
+    finally:
+        renderer.close()
+    assert name_of(digest) not in serve.status().applications  # nobody needs it any more
+    assert read_route(open_storage(service.config.root)) == route
