@@ -85,12 +85,19 @@ def _session(config: S3Config) -> Any:
         raise BadInput(f"S3 profile {config.profile!r}: {error}") from None
     if config.role_arn is None:
         return session
-    with s3_errors(config.role_arn):
-        reply = session.client("sts").assume_role(RoleArn=config.role_arn, RoleSessionName="ifmdm")
-    temporary = reply["Credentials"]
-    return boto3.Session(
-        aws_access_key_id=temporary["AccessKeyId"],
-        aws_secret_access_key=temporary["SecretAccessKey"],
-        aws_session_token=temporary["SessionToken"],
-        region_name=session.region_name,
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+    from botocore.session import get_session
+
+    # Taken anew before they run out: a worker lives longer than the hour that a role is given for.
+    fetcher = AssumeRoleCredentialFetcher(
+        session._session.create_client,
+        session.get_credentials(),
+        config.role_arn,
+        extra_args={"RoleSessionName": "ifmdm"},
     )
+    credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+    with s3_errors(config.role_arn):
+        credentials.get_frozen_credentials()
+    core = get_session()
+    core._credentials = credentials
+    return boto3.Session(botocore_session=core, region_name=session.region_name)
