@@ -55,7 +55,7 @@ class JobClient:
         self, root: str | Path | Uri, tenant: str = "default", s3: S3Config | None = None, *, by: str | None = None,
         clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        self.tenant = check_tenant(tenant)
+        self.tenant, self.s3 = check_tenant(tenant), s3
         self.store = JobStore(open_storage(root, s3), by or user_name(), clock)
         self.places = Places(s3)
         self.store.check_layout()

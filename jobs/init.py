@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound
 from ifmdm_core.samples import DEMO
@@ -40,20 +41,29 @@ def make_store(store: JobStore, repair: bool = False) -> bool:
     return False
 
 
-def let_in(store: JobStore, tenant: str, change: TenantPolicy) -> tuple[TenantPolicy, bool]:
-    """Gives a tenant rights, beside those it has; what it has now, and whether that is any different.
+def let_in(
+    store: JobStore, tenant: str, change: TenantPolicy, first: TenantPolicy | None = None
+) -> tuple[TenantPolicy, bool]:
+    """Gives a tenant rights; what it has now, and whether that is any different.
 
     Args:
-        change: prefixes, models and hosts are added; cap and weight are taken where they are set.
+        change: prefixes, models and hosts are added to what it has; cap and weight are taken where they are set.
+        first: what a new tenant has where `change` does not say otherwise.
 
     Raises BadInput for a broken file of that tenant, Unavailable.
     """
     key = tenant_key(tenant)
+    given = {name: getattr(change, name) for name in change.model_fields_set}
     try:
         before: TenantPolicy | None = parse_policy(store.storage.get(key), tenant)
     except NotFound:
         before = None
-    after = change if before is None else _joined(before, change)
+    if before is not None:
+        after = _joined(before, given)
+    else:
+        if "inputs" in given:
+            given["inputs"] = _union(given["inputs"], own_places(store.storage.root, tenant))
+        after = (first or TenantPolicy()).model_copy(update=given)
     if after != before:
         store.storage.put(key, after.model_dump_json(indent=1).encode())
     return after, after != before
@@ -70,8 +80,14 @@ def first_policy(root: Uri, tenant: str, here: Path) -> TenantPolicy:
             (f"s3://{root.bucket}",) if root.scheme == "s3" else (str(here), str(Path(root.path).absolute()))
         )
         return TenantPolicy(inputs=places, outputs=places, models=models)
-    own = tuple(str(root.join(f"{folder}/{tenant}")) for folder in ("uploads", "inbox"))
-    return TenantPolicy(inputs=own, models=models)
+    return TenantPolicy(inputs=own_places(root, tenant), models=models)
+
+
+def own_places(root: Uri, tenant: str) -> tuple[str, ...]:
+    """Where in the store a tenant hands files over itself."""
+    if root.scheme == "file":
+        root = Uri.parse(Path(root.path).absolute())
+    return tuple(str(root.join(f"{folder}/{tenant}")) for folder in ("uploads", "inbox"))
 
 
 def demo_model() -> ModelRef:
@@ -109,8 +125,8 @@ def parse_model(text: str, s3: S3Config | None = None) -> tuple[str, ModelRef]:
     return name, ModelRef(uri=uri, sha256=sha256)
 
 
-def _joined(before: TenantPolicy, change: TenantPolicy) -> TenantPolicy:
-    given = {name: getattr(change, name) for name in change.model_fields_set}
+def _joined(before: TenantPolicy, given: dict[str, Any]) -> TenantPolicy:
+    given = dict(given)
     for name in ("inputs", "outputs", "webhook_hosts"):
         if name in given:
             given[name] = _union(getattr(before, name), given[name])

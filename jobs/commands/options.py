@@ -18,6 +18,7 @@ from jobs.store import JobStore
 from jobs.tenants import Places
 
 __all__ = [
+    "ROOT",
     "EndpointOption",
     "JsonOption",
     "Opened",
@@ -26,6 +27,7 @@ __all__ = [
     "RootOption",
     "TenantOption",
     "command_app",
+    "named_root",
     "open_store",
     "print_json",
     "s3_config",
@@ -72,14 +74,19 @@ def open_store(
 
     Raises BadInput where none is named, NotFound where there is none, Unsupported for one of another version.
     """
+    check_tenant(tenant)
+    s3 = s3_config(endpoint, profile, role)
+    store = JobStore(open_storage(named_root(root), s3), user_name())
+    store.check_layout()
+    return Opened(store, Places(s3), tenant, s3)
+
+
+def named_root(root: str | None) -> str:
+    """The store's root, from the option or the environment. Raises BadInput where neither names one."""
     named = root or os.environ.get(ROOT)
     if not named:
         raise BadInput("no job store is named", fix=f"give --root, or set ${ROOT}; ifmdm jobs init makes one")
-    check_tenant(tenant)
-    s3 = s3_config(endpoint, profile, role)
-    store = JobStore(open_storage(named, s3), user_name())
-    store.check_layout()
-    return Opened(store, Places(s3), tenant, s3)
+    return named
 
 
 def print_json(value: Any) -> None:
