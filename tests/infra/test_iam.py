@@ -1,0 +1,119 @@
+"""The least rights of docs/jobs.md are enough for what each part does, and for no more; the S3 server enforces them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from ifmdm_core.errors import Forbidden
+from ifmdm_core.storage import S3Config, open_storage
+from jobs import steer
+from jobs.store import JobStore
+from jobs.tenants import Places
+from tests.jobs.small_store import SmallStore
+
+IAM = Path(__file__).parents[2] / "infra" / "iam"
+ROOT = "iam"
+
+As = Callable[[str], S3Config]
+
+
+def policy(name: str) -> dict[str, Any]:
+    """The file for the tenant acme, whose inputs and outputs are in the test's bucket too."""
+    text = (IAM / f"{name}.json").read_text()
+    for word, value in {
+        "INPUT_BUCKET/INPUT_PREFIX": f"renders/{ROOT}/in", "OUTPUT_BUCKET/OUTPUT_PREFIX": f"renders/{ROOT}/out",
+        "BUCKET": "renders", "ROOT": ROOT, "TENANT": "acme",
+    }.items():  # fmt: skip
+        text = text.replace(word, value)
+    found: dict[str, Any] = json.loads(text)
+    for statement in found["Statement"]:
+        statement.pop("Condition", None)  # the server of the tests knows no s3:prefix
+    return found
+
+
+@pytest.fixture
+def as_(s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[As]:
+    """Settings of a user with the rights of one file; who has none of them is refused from now on."""
+    from moto import settings
+
+    iam = boto3.client("iam", endpoint_url=s3_config.endpoint, region_name="us-east-1")
+    profiles = []
+    for name in ("submitter", "worker", "reader"):
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy(name)))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        profiles.append(
+            f"[{name}]\naws_access_key_id={key['AccessKeyId']}\naws_secret_access_key={key['SecretAccessKey']}\n"
+        )
+    credentials = tmp_path / "credentials"
+    credentials.write_text("\n".join(profiles))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    yield lambda name: s3_config.model_copy(update={"profile": name})
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", float("inf"))
+    for name in ("submitter", "worker", "reader"):
+        iam.delete_user_policy(UserName=name, PolicyName=name)
+        for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+            iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        iam.delete_user(UserName=name)
+
+
+@pytest.fixture
+def small(s3_config: S3Config, monkeypatch: pytest.MonkeyPatch, as_: As) -> SmallStore:
+    from moto import settings
+
+    small = SmallStore(f"s3://renders/{ROOT}", s3_config)
+    small.let_in("acme")
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+    return small
+
+
+def test_a_submitter_a_worker_and_a_reader_have_what_they_need(small: SmallStore, as_: As) -> None:
+    submitter = _as_user(small, as_("submitter"))
+    first, second = (submitter.submit(name, "acme") for name in ("first", "second"))
+    steer.stop(submitter.store, second, "cancel")
+    assert submitter.state(second) == "queued"  # its log is not a submitter's to write
+
+    _as_user(small, as_("worker")).work()
+
+    reader = _as_user(small, as_("reader"))
+    assert (reader.state(first), reader.state(second)) == ("published", "cancelled")
+    assert reader.storage.get(f"{first.attempt(1)}/log.jsonl")
+    assert reader.storage.get("out/first.mp4")
+
+
+def test_none_of_them_can_do_more(small: SmallStore, as_: As) -> None:
+    submitter, worker, reader = (_as_user(small, as_(name)) for name in ("submitter", "worker", "reader"))
+    ref = submitter.submit("one", "acme")
+    cannot = {
+        "submitter writes a log": lambda: submitter.storage.put(ref.log(1), b"{}"),
+        "submitter writes for another tenant": lambda: submitter.storage.put("jobs/other/x/spec.json", b"{}"),
+        "submitter reads another tenant": lambda: submitter.storage.get("jobs/default/x/spec.json"),
+        "submitter gives itself rights": lambda: submitter.storage.put("tenants/acme.json", b"{}"),
+        "submitter publishes": lambda: submitter.storage.put("out/one.mp4", b""),
+        "worker gives rights": lambda: worker.storage.put("tenants/acme.json", b"{}"),
+        "worker deletes a video": lambda: worker.storage.delete("out/one.mp4"),
+        "reader submits": lambda: reader.storage.put("queue/acme/x", b""),
+        "reader cancels": lambda: reader.storage.put(ref.wish(0, "stop"), b"{}"),
+        "reader reads another tenant": lambda: reader.storage.get("attempts/other/x/1/log.jsonl"),
+    }
+    for what, act in cannot.items():
+        try:
+            act()
+        except Forbidden:
+            continue
+        pytest.fail(what)
+
+
+def _as_user(small: SmallStore, s3: S3Config) -> SmallStore:
+    """The same store with a user's rights."""
+    user = object.__new__(SmallStore)
+    user.__dict__.update(small.__dict__)
+    user.storage = open_storage(f"s3://renders/{ROOT}", s3)
+    user.store, user.places = JobStore(user.storage, f"{s3.profile}@desk", small.clock), Places(s3)
+    return user
