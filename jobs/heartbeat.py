@@ -11,10 +11,10 @@ from ifmdm_core.errors import NotFound
 from ifmdm_core.storage import Storage
 from jobs.names import JobRef, heartbeat
 
-BEAT_S = 10.0
-"""Seconds between two heartbeats."""
 TAKEOVER_S = 60.0
-"""Age of a heartbeat, by the store's clock, at which its worker counts as gone."""
+"""Age of a heartbeat, by the store's clock, at which its worker counts as gone, unless it says otherwise itself."""
+BEATS = 6
+"""Heartbeats in that time."""
 
 
 @dataclass
@@ -52,6 +52,8 @@ class Beat(BaseModel):
     host: str
     slots: int
     started_at: float
+    takeover_s: float = TAKEOVER_S
+    """Seconds without another heartbeat after which it counts as gone."""
     jobs: dict[str, JobBeat]
     """By "<tenant>/<id>"."""
 

@@ -54,8 +54,8 @@ class Sweeper:
         beats: dict[str, Beat | None] = {}
         for hint in hints:
             if hint.worker not in gone:
-                gone[hint.worker] = self._age(hint.worker) > TAKEOVER_S
-                beats[hint.worker] = read_beat(self.store.storage, hint.worker)
+                beat = beats[hint.worker] = read_beat(self.store.storage, hint.worker)
+                gone[hint.worker] = self._age(hint.worker) > (beat.takeover_s if beat else TAKEOVER_S)
             try:
                 self._hint(hint, gone[hint.worker], beats[hint.worker], swept)
             except Unavailable:

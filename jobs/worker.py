@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ifmdm_core.errors import IfmdmError, Unavailable
 from jobs.attempt import Attempt
-from jobs.heartbeat import BEAT_S, Beat, JobBeat, Progress, write_beat
+from jobs.heartbeat import BEATS, TAKEOVER_S, Beat, JobBeat, Progress, write_beat
 from jobs.names import JobRef, heartbeat
 from jobs.rendering.contract import Renderer
 from jobs.scheduler import Claim, Scheduler
@@ -22,8 +22,8 @@ IDLE_S, IDLE_MOST_S = 1.0, 10.0
 """Pause of a worker that found nothing, doubled up to the longest."""
 FULL_S = 0.05
 """Pause between two looks for a free slot."""
-SWEEP_S = 20.0
-"""Seconds between two passes of the sweeper in one worker; give or take half."""
+SWEEPS = 3
+"""Passes of the sweeper in one worker in the time after which a worker counts as gone; give or take half."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Worker:
         spawn: runs a function beside the caller's.
         wanted: whether it can render with a bundle of that digest.
         host: for people.
+        takeover_s: seconds without a heartbeat after which others take its jobs.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Worker:
         spawn: Callable[[Callable[[], None]], None],
         wanted: Callable[[str], bool] = lambda bundle: True,
         host: str = "",
+        takeover_s: float = TAKEOVER_S,
         stall_s: float = STALL_S,
     ) -> None:
         self.store, self.places, self.renderer, self.slots = store, places, renderer, slots
@@ -61,7 +63,7 @@ class Worker:
         self.finished = 0
         """Attempts that have ended, whatever their verdict."""
         self._alone = False
-        self._spawn, self._wanted, self._host = spawn, wanted, host
+        self._spawn, self._wanted, self._host, self._takeover_s = spawn, wanted, host, takeover_s
         self._started_at = store.clock.now()
 
     def work(self) -> None:
@@ -93,23 +95,24 @@ class Worker:
                 host=self._host,
                 slots=self.slots,
                 started_at=self._started_at,
+                takeover_s=self._takeover_s,
                 jobs=jobs,
             ),
         )
 
     def beat_on(self, over: Callable[[], bool]) -> None:
-        """`beat` every BEAT_S until `over()`."""
+        """`beat` again and again, until `over()`."""
         while not over():
             try:
                 self.beat()
             except IfmdmError as error:
                 _log.warning("no heartbeat: %s", error)
-            self.store.clock.sleep(BEAT_S)
+            self.store.clock.sleep(self._takeover_s / BEATS)
 
     def sweep_on(self, over: Callable[[], bool], errands: Sequence[Callable[[], object]] = ()) -> None:
-        """A pass of the sweeper every SWEEP_S, and then the errands, until `over()`."""
+        """A pass of the sweeper again and again, and then the errands, until `over()`."""
         while not over():
-            self.store.clock.sleep(SWEEP_S * self.store.clock.chance.uniform(0.5, 1.5))
+            self.store.clock.sleep(self._takeover_s / SWEEPS * self.store.clock.chance.uniform(0.5, 1.5))
             if over():
                 return
             try:
@@ -157,7 +160,8 @@ class Worker:
         except Exception:
             _log.exception("%s is left to the sweeper", ref)
         finally:
-            self.jobs.pop(ref, None)
+            if self.jobs.get(ref) is progress:  # a later attempt at it may run here already
+                del self.jobs[ref]
             self._alone = False
             self.finished += 1
             self.scheduler.ended(ref.tenant)

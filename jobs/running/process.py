@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ifmdm_core.errors import IfmdmError
 from ifmdm_core.storage import Storage
 from jobs.clock import SystemClock
+from jobs.heartbeat import TAKEOVER_S
 from jobs.rendering.contract import Renderer
 from jobs.store import JobStore
 from jobs.sweeper import STALL_S
@@ -46,6 +47,7 @@ class WorkerProcess:
         storage: the job store's root.
         name: which no other worker has, see `store.new_worker_name`.
         wanted: whether it can render with a bundle of that digest.
+        takeover_s: seconds without a sign of life after which others take its jobs.
         stall_s: see `sweeper.STALL_S`.
     """
 
@@ -59,14 +61,16 @@ class WorkerProcess:
         slots: int = 1,
         host: str = "",
         wanted: Callable[[str], bool] = lambda bundle: True,
+        takeover_s: float = TAKEOVER_S,
         stall_s: float = STALL_S,
     ) -> None:
         self._clock = LeavingClock()
         self._slots = ThreadPoolExecutor(slots, "job")
         self.store = JobStore(storage, name, self._clock)
         self.worker = Worker(
-            self.store, places, renderer, slots, spawn=self._spawn, wanted=wanted, host=host, stall_s=stall_s
-        )
+            self.store, places, renderer, slots, spawn=self._spawn, wanted=wanted, host=host, takeover_s=takeover_s,
+            stall_s=stall_s,
+        )  # fmt: skip
         self._over = threading.Event()
 
     def run(self, errands: Sequence[Errand] = ()) -> None:
