@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ifmdm_core.errors import BadInput, Unavailable
+from ifmdm_core.storage import open_storage
 from ifmdm_core.uri import Uri
 from serve.config import ServeConfig
 
 if TYPE_CHECKING:
-    from serve.app import Pages
+    from jobs.running.options import WorkOptions
+    from serve.app import Pages, Routers
+    from serve.routes import Route
 
 Say = Callable[[str], None]
 
@@ -70,21 +73,19 @@ def cpus_needed(config: ServeConfig) -> int:
 
 
 @contextlib.contextmanager
-def running(
-    config: ServeConfig, ray_address: str | None = None, say: Say = lambda _: None
-) -> Iterator[Service]:
-    """The service for the duration of the block; everything that was started for it ends with it.
+def stages(
+    config: ServeConfig, ray_address: str | None = None, say: Say = lambda _: None, join: bool = False
+) -> Iterator[Route]:
+    """A model's stages for the duration of the block; what was started for it ends with it.
 
     Args:
+        join: where the cluster serves already, those stages are taken and left as they are.
         config: as `resolved` gives it.
         ray_address: "auto" or host:port of a running cluster; None starts one on this machine.
         say: told what happens, for people.
 
-    Raises what `rollout.start` raises; Unavailable where the address is taken or no cluster answers.
+    Raises what `rollout.start` raises; Unavailable where no cluster answers.
     """
-    gateway = config.gateway
-    if ray_address is None:
-        _require_free(gateway.host, gateway.port)
     say("starting Ray" if ray_address is None else f"joining the Ray cluster {ray_address}")
     from pipelines.run.cluster import connect
 
@@ -92,28 +93,82 @@ def running(
         from ray import serve
         from ray.serve.config import HTTPOptions
 
-        from serve.gateway import NAME, build, gateway_port
         from serve.logs import SERVE_LOGGING
-        from serve.rollout import retire_old, start
+        from serve.rollout import start
+        from serve.routes import read_route
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it says here, `say` says for people
         # The gateway's replicas listen themselves (see serve/http_server.py): Serve's own proxies stay off.
         serve.start(http_options=HTTPOptions(location="NoServer"), logging_config=SERVE_LOGGING)
+        route = read_route(open_storage(config.root))
+        if join and route is not None and route.application in serve.status().applications:
+            yield route
+            return
         try:
-            route = asyncio.run(start(config, config.model, config.sha256, say))
-            say("starting the gateway")
-            serve.run(
-                build(config, pages=_pages(config)),
-                name=NAME,
-                route_prefix=None,
-                logging_config=SERVE_LOGGING,
-            )
-            host = "127.0.0.1" if gateway.host in ("0.0.0.0", "::") else gateway.host
-            asyncio.run(retire_old(config, say))
-            yield Service(f"http://{host}:{gateway_port()}", route.facts.name, route.sha256)
+            yield asyncio.run(start(config, config.model, config.sha256, say))
         finally:
             say("stopping")
             serve.shutdown()
+
+
+@contextlib.contextmanager
+def running(
+    config: ServeConfig,
+    ray_address: str | None = None,
+    say: Say = lambda _: None,
+    jobs: WorkOptions | None = None,
+    workers: int = 0,
+) -> Iterator[Service]:
+    """The service for the duration of the block; everything that was started for it ends with it.
+
+    Args:
+        config, ray_address, say: see `stages`.
+        jobs: the job store that /v1/jobs and the jobs page show; None has neither.
+        workers: that work on it.
+
+    Raises as `stages`; Unavailable where the address is taken.
+    """
+    gateway = config.gateway
+    if ray_address is None:
+        _require_free(gateway.host, gateway.port)
+    with stages(config, ray_address, say) as route, contextlib.ExitStack() as held:
+        from ray import serve
+
+        from serve.gateway import NAME, build, gateway_port
+        from serve.logs import SERVE_LOGGING
+        from serve.rollout import retire_old
+
+        say("starting the gateway")
+        routers: Routers = ()
+        pages = _pages(config)
+        if jobs is not None:
+            routers, pages = jobs_on_gateway(jobs, pages)
+        serve.run(
+            build(config, routers=routers, pages=pages),
+            name=NAME,
+            route_prefix=None,
+            logging_config=SERVE_LOGGING,
+        )
+        held.callback(serve.delete, NAME)
+        host = "127.0.0.1" if gateway.host in ("0.0.0.0", "::") else gateway.host
+        asyncio.run(retire_old(config, say))
+        if jobs is not None and workers:
+            from jobs.running.actors import Workers
+
+            say(f"starting {workers} job worker{'s' if workers > 1 else ''}")
+            held.callback(Workers(jobs, workers).close)
+        yield Service(f"http://{host}:{gateway_port()}", route.facts.name, route.sha256)
+
+
+def jobs_on_gateway(jobs: WorkOptions, pages: Pages) -> tuple[Routers, Pages]:
+    """What the gateway has more where it knows a job store: /v1/jobs, and a page beside the Studio."""
+    from functools import partial
+
+    from jobs.api import router_for
+    from jobs.page import add_jobs_page
+
+    more: Pages = (partial(add_jobs_page, root=jobs.root, s3=jobs.s3),) if pages else ()
+    return (partial(router_for, jobs.root, jobs.s3),), (*pages, *more)
 
 
 def _pages(config: ServeConfig) -> Pages:

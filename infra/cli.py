@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Judge a bundle on held-out clips: the paper's tables, baselines, measuring tables",
     ),
     "jobs": (
-        "jobs.commands.app",
+        "infra.commands.jobs",
         "Render jobs in a bucket or folder: submit, work, watch, steer",
     ),
     "serve": (

@@ -1,8 +1,9 @@
-"""The entry of `ifmdm jobs`: finds the sub-command's module and runs it. Others are not imported."""
+"""Finds the module of an `ifmdm jobs` sub-command and runs it; others are not imported. The entry is in infra."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from ifmdm_core.errors import BadInput, nearest
@@ -10,7 +11,6 @@ from ifmdm_core.errors import BadInput, nearest
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("jobs.commands.init", "Make a store in a folder or bucket, and let tenants in"),
     "submit": ("jobs.commands.submit", "Hand in one job, or a manifest of hundreds of thousands"),
-    "work": ("jobs.commands.work", "Render what is waiting, on this machine or a Ray cluster"),
     "ls": ("jobs.commands.ls", "Jobs by state, label, age"),
     "show": ("jobs.commands.show", "One job, with everything that happened to it"),
     "why": ("jobs.commands.why", "What a waiting job waits for"),
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("jobs.commands.doctor", "Check the store, with a fix per fault"),
     "schema": ("jobs.commands.schema", "JSON Schema of a job"),
 }
-"""name -> (module with a typer `app`, help line)."""
+"""name -> (module with a typer `app`, help line). `work` is not among them: it needs more than this package."""
 
 _USAGE = """Usage: ifmdm jobs COMMAND [OPTIONS]
 
@@ -44,22 +44,24 @@ The store is --root, or $IFMDM_JOBS; the tenant is --tenant, or $IFMDM_TENANT, o
 'ifmdm jobs COMMAND --help' for one command; docs/jobs.md for all of it."""
 
 
-def app(args: list[str], prog_name: str, standalone_mode: bool) -> Any:
-    """Runs one sub-command. Raises BadInput for a word that is none."""
+def run(
+    commands: Mapping[str, tuple[str, str]], args: list[str], prog_name: str, standalone_mode: bool
+) -> Any:
+    """Runs one of these sub-commands. Raises BadInput for a word that is none."""
     if not args or args[0] in ("--help", "-h", "help"):
-        print(help_text())
+        print(help_text(commands))
         return 0
     name = args[0]
-    if name not in COMMANDS:
+    if name not in commands:
         kind = "option" if name.startswith("-") else "command"
-        raise BadInput(f"unknown {kind} {name!r}", fix=f"{nearest(name, COMMANDS)} (ifmdm jobs --help)")
-    command = importlib.import_module(COMMANDS[name][0]).app
+        raise BadInput(f"unknown {kind} {name!r}", fix=f"{nearest(name, commands)} (ifmdm jobs --help)")
+    command = importlib.import_module(commands[name][0]).app
     return command(args=args[1:], prog_name=f"{prog_name} {name}", standalone_mode=standalone_mode)
 
 
-def help_text() -> str:
+def help_text(commands: Mapping[str, tuple[str, str]]) -> str:
     """What `ifmdm jobs --help` prints."""
-    width = max(map(len, COMMANDS))
+    width = max(map(len, commands))
     return _USAGE.format(
-        commands="\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items())
+        commands="\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in commands.items())
     )
