@@ -22,6 +22,8 @@ from ifmdm_core.storage.temporary import CHUNK, TEMP_PREFIX, sync, temp_beside
 from ifmdm_core.uri import Uri, check_key
 
 _TEMP = TEMP_PREFIX.encode()
+PLACED_MODE = 0o666
+"""Of files that are given to people, less their umask; what is ours stays ours."""
 _TICK_NS = 1_000_000_000  # more than any clock's tick
 
 
@@ -126,7 +128,7 @@ class FolderStorage:
         with disk_errors(str(path)):
             source = path.open("rb")
         target = self._path(key)
-        with source, disk_errors(key), temp_beside(target) as (file, temp):
+        with source, disk_errors(key), temp_beside(target, PLACED_MODE) as (file, temp):
             shutil.copyfileobj(source, file, CHUNK)
             sync(file)
             if over is None:

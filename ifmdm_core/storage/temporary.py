@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -16,10 +16,15 @@ TEMP_PREFIX = ".ifmdm-tmp-"
 
 
 @contextlib.contextmanager
-def temp_beside(path: Path) -> Iterator[tuple[IO[bytes], str]]:
-    """An open temporary file in the folder of `path` and its name; gone afterwards unless renamed."""
+def temp_beside(path: Path, mode: int = 0o600) -> Iterator[tuple[IO[bytes], str]]:
+    """An open temporary file in the folder of `path` and its name; gone afterwards unless renamed.
+
+    Args:
+        mode: who may read and write it, less what the umask forbids.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
+    temp = str(path.parent / f"{TEMP_PREFIX}{secrets.token_hex(8)}")
+    handle = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file, temp

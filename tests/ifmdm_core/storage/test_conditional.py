@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,18 @@ def test_of_racing_placers_exactly_one_wins(store: Storage, tmp_path: Path) -> N
         won = list(pool.map(place, files))
     assert sum(won) == 1
     assert store.digest("race") == files[won.index(True)][1]
+
+
+def test_what_is_placed_may_be_read_as_the_umask_says_and_what_is_kept_is_private(tmp_path: Path) -> None:
+    store = open_storage(tmp_path / "folder")
+    before = os.umask(0o027)
+    try:
+        store.place("video.mp4", *made(tmp_path / "local", b"film"))
+        store.put("record", b"x")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / "folder" / name).stat().st_mode) for name in ("video.mp4", "record")]
+    assert modes == [0o640, 0o600]
 
 
 def test_placing_an_absent_file_names_it(store: Storage, tmp_path: Path) -> None:
