@@ -186,7 +186,7 @@ def about(field: str, value: object) -> Iterator[None]:
     try:
         yield
     except IfmdmError as error:
-        if not error.what.startswith((field, f"{value!r}")):
+        if not error.what.startswith(field):
             error.what = f"{field} {value!r}: {error.what}"
         raise _field(error, field) from None
 

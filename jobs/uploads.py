@@ -40,9 +40,9 @@ class Uploads:
         try:
             stat = local.stat()
         except OSError as error:
-            raise NotFound(f"{path!r}: {error.strerror}", fix="check the path") from None
+            raise NotFound(str(error.strerror).lower(), fix="check the path") from None
         if not local.is_file():
-            raise BadInput(f"{path!r} is no file", fix="name a file")
+            raise BadInput("is no file", fix="name a file")
         version = (str(local.absolute()), stat.st_size, stat.st_mtime_ns)
         with self._turn:
             turn = self._turns.setdefault(version[0], threading.Lock())

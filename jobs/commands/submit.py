@@ -19,7 +19,8 @@ from jobs.commands.options import (
     RootOption,
     TenantOption,
     command_app,
-    open_store,
+    named_root,
+    s3_config,
 )
 from jobs.commands.submit_manifest import submit_manifest
 from jobs.commands.submit_one import submit_one
@@ -106,9 +107,8 @@ def submit(
     Options go before what JOB.json says, and hold for those rows of a manifest that do not say otherwise. Submitting
     again is safe: what is in the store already is found, and a manifest goes on where it stopped.
     """
-    opened = open_store(root, tenant, endpoint, profile, role)
-    client = JobClient(opened.store.storage.root, tenant, opened.s3)
-    now = opened.store.clock.now()
+    client = JobClient(named_root(root), tenant, s3_config(endpoint, profile, role))
+    now = client.store.clock.now()
     fields = given_fields(
         settings, labels, portrait=portrait, audio=audio, output=output, model=model, priority=priority,
         if_exists=if_exists, key=key, max_attempts=max_attempts, consent=consent, callback=callback,

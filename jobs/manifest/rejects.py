@@ -69,7 +69,7 @@ class RejectFile:
             self._file = self.path.open("w", encoding="utf-8", newline="")
             self._writer = csv.writer(self._file)
             self._writer.writerow(COLUMNS)
-        self._writer.writerow([_harmless(str(getattr(reject, name))) for name in COLUMNS])
+        self._writer.writerow([harmless(str(getattr(reject, name))) for name in COLUMNS])
         self._file.flush()
 
 
@@ -87,7 +87,7 @@ def _value(values: Mapping[str, Any], field: str) -> str:
     return "" if at is None else str(at)[:200]
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: what stands there came from somebody else's table."""
     formula = cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not cell[1:].replace(".", "", 1).isdigit()
     return f"'{cell}" if formula else cell
