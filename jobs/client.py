@@ -22,12 +22,13 @@ from ifmdm_core.errors import BadInput, Expired, IfmdmError
 from ifmdm_core.storage import S3Config, open_storage
 from ifmdm_core.uri import Uri
 from jobs import steer
+from jobs.accept import INPUTS, Accepted, Pins, about, accept
 from jobs.clock import Clock
 from jobs.many import each_of
 from jobs.names import JobRef, check_id, check_tenant
 from jobs.spec import RenderJob, parse_job
 from jobs.store import JobStore, JobView
-from jobs.submit import INPUTS, Accepted, Pins, Submitted, about, accept, enter
+from jobs.submit import Submitted, enter
 from jobs.tenants import Places, TenantPolicy, read_policy
 from jobs.uploads import Uploads
 

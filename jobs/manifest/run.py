@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ifmdm_core.errors import BadInput, Cancelled, Conflict, IfmdmError, Unavailable
+from jobs.accept import Accepted
 from jobs.client import JobClient
 from jobs.entries import Fault
 from jobs.manifest.journal import Journal, JournalHead, JournalRow, journal_beside, row_digest
@@ -16,7 +17,7 @@ from jobs.manifest.row_jobs import Defaults
 from jobs.manifest.rows import Row, Rows, open_rows
 from jobs.many import each_of
 from jobs.spec import RenderJob
-from jobs.submit import Accepted, Submitted, enter
+from jobs.submit import Submitted, enter
 
 PATIENCE_S = 300.0
 """Seconds for which a store that does not answer is asked again, per row."""
