@@ -12,6 +12,7 @@ from ifmdm_core.errors import Conflict, IfmdmError, Unavailable
 from jobs import entries
 from jobs.entries import Fault, JobRecord, JobState, Video
 from jobs.names import output_holder
+from jobs.outputs import given_on
 from jobs.store import PAUSE_S, JobStore
 from jobs.tenants import Places, read_policy
 
@@ -57,10 +58,6 @@ def _to_output(
 ) -> None:
     job, storage = record.job, store.storage
     output, key = places.at(job.output, read_policy(storage, record.tenant).outputs, "output")
-    if storage.info(output_holder(job.output, record.holder + 1)) is not None:
-        raise Conflict(
-            f"output {job.output} was given to a later job", fix="look at that job, or choose another output"
-        )
     with _video(store, video, local) as path:
         pause = PAUSE_S
         for attempt in range(TRIES):
@@ -81,6 +78,8 @@ def _to_output(
                         fix="move it, choose another output, or set if_exists to overwrite",
                     )
                 over = found.etag
+            # After `over` was read: what a later job publishes from now on is another version.
+            _require_right(store, record)
             # As late as can be: whoever finds the entry must not upload any more.
             if (
                 storage.info(record.ref.log(seq + 1)) is not None
@@ -91,6 +90,17 @@ def _to_output(
                 if output.place(key, path, video.sha256, over):
                     return
     raise Unavailable(f"output {job.output} does not take the video", fix="try again", retry_after=30.0)
+
+
+def _require_right(store: JobStore, record: JobRecord) -> None:
+    """Raises Conflict where the right to publish at the output went to another job."""
+    output, number = record.job.output, record.holder
+    if store.storage.info(output_holder(output, number + 1)) is None:
+        return
+    if given_on(store, record.ref, output, number) is not None:
+        raise Conflict(
+            f"output {output} was given to a later job", fix="look at that job, or choose another output"
+        )
 
 
 @contextlib.contextmanager

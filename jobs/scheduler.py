@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable
+from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable, Unsupported
 from jobs import entries
 from jobs.entries import JobRecord, JobState
 from jobs.names import JobRef, Marker, Running
@@ -154,8 +154,8 @@ class Scheduler:
             return self.claim(marker, view)
         except NotFound:
             self._drop_orphan(marker)
-        except (Conflict, BadInput):
-            pass  # damaged: never claimed; fsck reports it
+        except (Conflict, BadInput, Unsupported):
+            pass  # damaged, or of another version: never claimed; fsck reports it
         return None
 
     def _expired(self, view: JobView) -> bool:

@@ -123,12 +123,22 @@ class JobStore:
             Conflict: its log has a gap, or holds something else; such a job is never claimed.
             Unsupported: written by another version.
         """
-        names = {item.key[len(ref.folder) :] for item in self.storage.list(ref.folder)}
+        before: set[str] = set()
+        while True:
+            names = {item.key[len(ref.folder) :] for item in self.storage.list(ref.folder)}
+            if names.isdisjoint(("spec.json", "final.json")):
+                raise NotFound(f"there is no job {ref}", fix="ifmdm jobs ls shows them")
+            try:
+                return self._read(ref, names)
+            except NotFound:
+                if names == before:
+                    raise  # listed, and yet not there
+                before = names  # cleaned up since it was listed: another listing shows what is left
+
+    def _read(self, ref: JobRef, names: set[str]) -> JobView:
         if "final.json" in names:
             state = self._parsed(FinalRecord, ref.final).state
             return JobView(ref, 0, state, frozenset(), True, None, None)
-        if "spec.json" not in names:
-            raise NotFound(f"there is no job {ref}", fix="ifmdm jobs ls shows them")
         seqs = sorted(_seq(name) for name in names if name.startswith("log/"))
         if seqs != list(range(1, len(seqs) + 1)):
             raise Conflict(f"the log of {ref} has a gap: {seqs[:20]}", fix="ifmdm jobs fsck says more")
