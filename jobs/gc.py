@@ -101,8 +101,11 @@ class Collector:
 
     def everything(self, tenants: list[str] | None = None) -> Iterator[Candidate]:
         """All jobs, hints or not, and what is left of some in other places."""
-        for root in ("jobs", "attempts"):
-            yield from (Candidate(ref) for ref, _ in jobs_under(self.store.storage, root, tenants))
+        storage = self.store.storage
+        yield from (Candidate(ref) for ref, _ in jobs_under(storage, "jobs", tenants))
+        for ref, _ in jobs_under(storage, "attempts", tenants):
+            if storage.info(ref.spec) is None:
+                yield Candidate(ref)
         for prefix in ["kept/"] if tenants is None else [f"kept/{tenant}/" for tenant in tenants]:
             yield from self._kept(prefix)
 

@@ -37,13 +37,13 @@ def stop(store: JobStore, ref: JobRef, how: Literal["cancel", "suspend"]) -> Job
     """
     wanted: State = "cancelled" if how == "cancel" else "suspended"
     allowed: frozenset[State] = frozenset(("queued", "running", "suspended"))
-    return _ask(store, ref, "stop", {"how": how}, allowed, how, lambda view: view.state.state == wanted)
+    return _ask(store, ref, "stop", {"how": how}, allowed, wanted, lambda view: view.state.state == wanted)
 
 
 def resume(store: JobStore, ref: JobRef) -> JobView:
     """Lets a suspended job wait again, at the end of the queue. Raises as `stop`."""
     allowed: frozenset[State] = frozenset(("suspended",))
-    return _ask(store, ref, "resume", {}, allowed, "resume", lambda view: view.state.state in _GOES_ON)
+    return _ask(store, ref, "resume", {}, allowed, "resumed", lambda view: view.state.state in _GOES_ON)
 
 
 def retry(store: JobStore, ref: JobRef) -> JobView:
@@ -53,7 +53,7 @@ def retry(store: JobStore, ref: JobRef) -> JobView:
         deadline = (view.record or store.record(ref)).job.deadline
         if deadline is not None and deadline <= store.clock.now():
             raise Conflict(f"job {ref}: its deadline {deadline:.0f} has passed", fix="submit it with another")
-    return _ask(store, ref, "retry", {}, RETRIABLE, "retry", lambda view: view.state.state in _GOES_ON)
+    return _ask(store, ref, "retry", {}, RETRIABLE, "retried", lambda view: view.state.state in _GOES_ON)
 
 
 def reprioritise(store: JobStore, ref: JobRef, priority: int) -> JobView:
@@ -68,7 +68,7 @@ def reprioritise(store: JobStore, ref: JobRef, priority: int) -> JobView:
         raise BadInput(f"priority is {priority}", fix="from -1000 to 1000")
     allowed: frozenset[State] = frozenset(("queued",))
     return _ask(
-        store, ref, "priority", {"priority": priority}, allowed, "reprioritize",
+        store, ref, "priority", {"priority": priority}, allowed, "reprioritized",
         lambda view: view.state.state == "queued" and view.state.priority == priority,
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _ask(
     kind: WishKind,
     content: dict[str, Any],
     allowed: frozenset[State],
-    verb: str,
+    done: str,
     met: Callable[[JobView], bool],
 ) -> JobView:
     view = store.view(ref)
@@ -87,7 +87,7 @@ def _ask(
         if met(view) and not view.final:
             return view
         if view.final or view.state.state not in allowed:
-            raise _refusal(view, verb)
+            raise _refusal(view, done)
         ours = store.wish(ref, view.seq, kind, content)
         after = store.view(ref) if view.state.state == "running" else _settled(store, view)
         if after.seq == view.seq and not after.final:
@@ -120,11 +120,11 @@ def _require_same(store: JobStore, view: JobView, kind: WishKind, content: dict[
             )
 
 
-def _refusal(view: JobView, verb: str) -> Conflict:
+def _refusal(view: JobView, done: str) -> Conflict:
     state = view.state.state
     if view.final:
         return Conflict(
             f"job {view.ref} is {state}, and only its record is kept",
             fix="submit it with --new to render it again",
         )
-    return Conflict(f"job {view.ref} is {state}: it cannot {verb} now", fix=_POSSIBLE[state])
+    return Conflict(f"job {view.ref} is {state} and cannot be {done} now", fix=_POSSIBLE[state])

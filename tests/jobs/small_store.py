@@ -127,6 +127,7 @@ class SmallStore:
         """A job whose output is out/<name>.mp4."""
         given = {"portrait": self.uri("in/ann.png"), "audio": self.uri("in/ann.wav"), **fields}
         given.setdefault("output", self.uri(f"out/{name}.mp4"))
+        self.clock.passed += 0.01
         return submit_job(self.store, self.places, tenant, self.policy(tenant), parse_job(given))
 
     def submit(self, name: str, tenant: str = "default", **fields: object) -> JobRef:
@@ -147,6 +148,7 @@ class SmallStore:
 
         self.clock.on_sleep = idle
         worker.work()
+        worker.sign_off()
         self.clock.on_sleep = lambda: None
 
     def view(self, ref: JobRef) -> JobView:

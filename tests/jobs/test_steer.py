@@ -126,7 +126,7 @@ def test_each_state_allows_what_it_allows_and_says_so(
             do(small.store, ref)
             do(small.store, ref)  # asking twice is asking once
             continue
-        with pytest.raises(Conflict, match=f"is {state}: it cannot .*it ") as told:
+        with pytest.raises(Conflict, match=f"is {state} and cannot be .*; it") as told:
             do(small.store, ref)
         assert ref.id in told.value.what
 
