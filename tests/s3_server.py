@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,6 +23,9 @@ class S3Server:
         )
         from werkzeug.serving import make_server
 
+        logging.getLogger("werkzeug").setLevel(
+            logging.ERROR
+        )  # else a record of each request is kept by pytest
         app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, _OneByOne(app), True, request_handler=MotoRequestHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
