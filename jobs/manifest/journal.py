@@ -94,7 +94,7 @@ class Journal:
 
     def has(self, row: int, digest: int) -> bool:
         """Whether that row, asking for just that, became a job."""
-        return row < len(self._entered) and self._entered[row] == digest
+        return digest != 0 and row < len(self._entered) and self._entered[row] == digest
 
     def add(self, found: JournalRow, digest: int) -> None:
         """One more row is done; `digest` as `row_digest` gives it, 0 for a row that is no job."""
