@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ifmdm_core.errors import NotFound
 from ifmdm_core.storage import Storage
+from jobs.clock import Clock
 from jobs.names import JobRef, heartbeat
 
 TAKEOVER_S = 60.0
@@ -33,6 +35,31 @@ class Progress:
         self.frames, self.total, self.counter = frames, total, self.counter + 1
 
 
+class Stillness:
+    """For how long jobs have shown no progress, as far as their worker was awake: a paused one is not to blame them.
+
+    Args:
+        most_s: most seconds that count between two looks.
+    """
+
+    def __init__(self, clock: Clock, most_s: float) -> None:
+        self._clock, self._most_s = clock, most_s
+        self._looked_at = clock.monotonic()
+        self._seen: dict[tuple[JobRef, int], tuple[int, float]] = {}
+
+    def look(self, jobs: Mapping[JobRef, Progress]) -> dict[JobRef, float]:
+        """Seconds by job; those that are not named are forgotten."""
+        now = self._clock.monotonic()
+        passed, self._looked_at = min(now - self._looked_at, self._most_s), now
+        seen = {}
+        for ref, progress in jobs.items():
+            counter, still_s = self._seen.get((ref, progress.seq), (-1, 0.0))
+            still_s = still_s + passed if counter == progress.counter else 0.0
+            seen[ref, progress.seq] = (progress.counter, still_s)
+        self._seen = seen
+        return {ref: still_s for (ref, _), (_, still_s) in seen.items()}
+
+
 class JobBeat(BaseModel):
     """One job in a heartbeat."""
 
@@ -40,6 +67,8 @@ class JobBeat(BaseModel):
     frames: int
     total: int
     counter: int
+    still_s: float = 0.0
+    """Seconds for which the counter has not changed, as far as its worker was awake."""
 
 
 class Beat(BaseModel):

@@ -5,7 +5,7 @@
     queue/<t>/<rank>-<id>-<seq>   later/<minute>/<t>-<id>-<seq>   running/<worker>/<t>-<id>-<seq>      hints
     outputs/<hh>/<sha256 of URI>/00000001.json        ended/<t>/<day>/<state>/<id>       webhooks/<t>-<id>-<seq>
     kept/<t>/<day>/<id>   inbox/<t>/…   workers/<worker>.json   tenants/<t>.json   uploads/<t>/<sha256><suffix>
-    _store.json   _fsck.json
+    _store.json   _fsck.json   _swept.json
 
 The tenant comes first, so that access rights can be bound to it.
 """
@@ -23,6 +23,8 @@ from ifmdm_core.errors import BadInput
 STORE = "_store.json"
 LOOKED = "_fsck.json"
 """Written whenever a worker begins to look at every job."""
+SWEPT = "_swept.json"
+"""Written whenever a worker begins a pass of the sweeper."""
 FOLDERS = frozenset(
     (
         "jobs", "attempts", "queue", "later", "running", "outputs", "ended", "kept", "webhooks", "inbox", "workers",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ifmdm_core.errors import IfmdmError, Unavailable
 from jobs.attempt import Attempt
-from jobs.heartbeat import BEATS, TAKEOVER_S, Beat, JobBeat, Progress, write_beat
+from jobs.heartbeat import BEATS, TAKEOVER_S, Beat, JobBeat, Progress, Stillness, write_beat
 from jobs.names import JobRef, heartbeat
 from jobs.rendering.contract import Renderer
 from jobs.scheduler import Claim, Scheduler
@@ -55,7 +55,7 @@ class Worker:
     ) -> None:
         self.store, self.places, self.renderer, self.slots = store, places, renderer, slots
         self.scheduler = Scheduler(store)
-        self.sweeper = Sweeper(store, places, stall_s)
+        self.sweeper = Sweeper(store, places, stall_s, takeover_s)
         self.leaving = False
         """Set it to have everything given back."""
         self.jobs: dict[JobRef, Progress] = {}
@@ -65,6 +65,7 @@ class Worker:
         self._alone = False
         self._spawn, self._wanted, self._host, self._takeover_s = spawn, wanted, host, takeover_s
         self._started_at = store.clock.now()
+        self._stillness = Stillness(store.clock, 2 * takeover_s / BEATS)
 
     def work(self) -> None:
         """Claims and renders until told to leave, then waits until everything is given back."""
@@ -84,9 +85,13 @@ class Worker:
 
     def beat(self) -> None:
         """Shows that it is alive, and how far its jobs are. Raises Unavailable."""
+        running = dict(self.jobs)
+        still_s = self._stillness.look(running)
         jobs = {
-            str(ref): JobBeat(seq=p.seq, frames=p.frames, total=p.total, counter=p.counter)
-            for ref, p in list(self.jobs.items())
+            str(ref): JobBeat(
+                seq=p.seq, frames=p.frames, total=p.total, counter=p.counter, still_s=still_s[ref]
+            )
+            for ref, p in running.items()
         }
         write_beat(
             self.store.storage,
@@ -110,14 +115,15 @@ class Worker:
             self.store.clock.sleep(self._takeover_s / BEATS)
 
     def sweep_on(self, over: Callable[[], bool], errands: Sequence[Callable[[], object]] = ()) -> None:
-        """A pass of the sweeper again and again, and then the errands, until `over()`."""
+        """A pass of the sweeper now and then, unless another worker does it, and the errands, until `over()`."""
         while not over():
             self.store.clock.sleep(self._takeover_s / SWEEPS * self.store.clock.chance.uniform(0.5, 1.5))
             if over():
                 return
             try:
-                for problem in self.sweeper.sweep().problems:
-                    _log.warning("sweeper: %s", problem)
+                if self.sweeper.due():
+                    for problem in self.sweeper.sweep().problems:
+                        _log.warning("sweeper: %s", problem)
             except IfmdmError as error:
                 _log.warning("sweeper: %s", error)
             for errand in errands:
