@@ -45,7 +45,7 @@ class Pins:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._found: dict[tuple[str, bool], tuple[float, Pinned]] = {}
+        self._found: dict[tuple[str, str | None], tuple[float, Pinned]] = {}
 
     def pin(self, storage: Storage, key: str, uri: str, field: str, probe: bool) -> Pinned:
         """Size and version of what lies at `key` of `storage`, which messages call `uri`.
@@ -56,7 +56,8 @@ class Pins:
         Raises NotFound, BadInput for an empty file or one of another kind, Forbidden.
         """
         now = self._clock.monotonic()
-        kept = self._found.get((uri, probe))
+        name = uri, field if probe else None  # what is fit for one need not be for the other
+        kept = self._found.get(name)
         if kept is not None and now - kept[0] < PINS_S:
             return kept[1]
         item = storage.info(key)
@@ -69,13 +70,13 @@ class Pins:
         if len(self._found) >= PINS_MOST:
             self._found.clear()
         found = Pinned(etag=item.etag, size=item.size)
-        self._found[uri, probe] = (now, found)
+        self._found[name] = (now, found)
         return found
 
     def guess(self, uri: str, size: int) -> None:
         """Takes for granted that a file of `size` bytes is there: it would be uploaded first."""
-        for probe in (False, True):
-            self._found[uri, probe] = (self._clock.monotonic(), Pinned(etag="", size=size))
+        for field in (None, *INPUTS):
+            self._found[uri, field] = (self._clock.monotonic(), Pinned(etag="", size=size))
 
 
 def accept(

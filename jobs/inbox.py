@@ -117,8 +117,8 @@ class Inbox:
 
     def _being_written(self, item: Item) -> bool:
         """Whether a file may not be whole yet; in a bucket all are."""
-        written = item.modified.timestamp()
-        return self.store.storage.root.scheme == "file" and 0 <= self.store.clock.now() - written < SETTLED_S
+        age = self.store.clock.now() - item.modified.timestamp()
+        return self.store.storage.root.scheme == "file" and abs(age) < SETTLED_S
 
     def _take_up(self, item: Item, tenant: str, policy: TenantPolicy, received: Received) -> None:
         if self._was_rejected(item):

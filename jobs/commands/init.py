@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ifmdm_core.config import validate
 from ifmdm_core.storage import open_storage
 from ifmdm_core.uri import Uri
 from jobs.client import user_name
@@ -84,7 +85,7 @@ def init(
         "models": dict(parse_model(text, s3) for text in models) if models else None,
         "webhook_hosts": tuple(hosts) if hosts else None,
     }  # fmt: skip
-    change = TenantPolicy.model_validate({name: value for name, value in given.items() if value is not None})
+    change = validate(TenantPolicy, {name: value for name, value in given.items() if value is not None})
     warnings = probe(storage).warnings
     store = JobStore(storage, user_name())
     made = make_store(store, repair)

@@ -268,6 +268,14 @@ def test_a_probe_looks_at_first_bytes(disk: SmallStore, name: str, start: bytes)
     assert submit_job(disk.store, disk.places, "default", disk.policy(), job).created
 
 
+def test_what_is_fit_for_a_portrait_is_not_taken_for_sound(disk: SmallStore) -> None:
+    disk.storage.put("in/ann.png", b"\x89PNG\r\n\x1a\n")
+    picture = disk.uri("in/ann.png")
+    job = parse_job({"portrait": picture, "audio": picture, "output": disk.uri("out/a.mp4")})
+    with pytest.raises(BadInput, match="a picture, no sound"):
+        submit_job(disk.store, disk.places, "default", disk.policy(), job, probe=True)
+
+
 def test_inputs_that_many_jobs_name_are_looked_at_once(disk: SmallStore) -> None:
     pins, looked = Pins(disk.clock), 0
     storage, key = disk.places.at(disk.uri("in/ann.png"), disk.policy().inputs, "portrait")
