@@ -7,7 +7,7 @@ held back (latest first).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -114,23 +114,28 @@ def since(state: JobState) -> float:
     return at if at is not None else state.queued_at
 
 
-def find(store: JobStore, which: Which) -> Iterator[Job]:
+def find(
+    store: JobStore, which: Which, read: Callable[[JobStore, JobRef], Job] | None = None
+) -> Iterator[Job]:
     """Jobs, one by one; hardly more are read than the reader takes. Damaged ones are passed over: see fsck.
+
+    Args:
+        read: other than `read_job`, for who keeps some.
 
     Raises Unavailable, Forbidden.
     """
-    now = store.clock.now()
+    now, one = store.clock.now(), read or read_job
 
-    def read(ref: JobRef) -> Job | None:
+    def tried(ref: JobRef) -> Job | None:
         try:
-            return read_job(store, ref)
+            return one(store, ref)
         except (NotFound, Conflict, Unsupported):
             return None
 
     refs = _once(candidates(store, which))
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         while batch := list(itertools.islice(refs, READERS)):
-            yield from (job for job in pool.map(read, batch) if job is not None and which.holds(job, now))
+            yield from (job for job in pool.map(tried, batch) if job is not None and which.holds(job, now))
 
 
 def read_job(store: JobStore, ref: JobRef) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ifmdm_core.errors import Conflict, Forbidden, IfmdmError, NotFound, Unavailable, Unsupported
@@ -11,7 +11,7 @@ from jobs.heartbeat import Beat
 from jobs.listing import beats, progress_of, remaining_s
 from jobs.names import JobRef, Later, Marker, Running, tenant_key
 from jobs.probe import probe
-from jobs.stats import HOUR_S, stats
+from jobs.stats import HOUR_S, Times, stats
 from jobs.store import JobStore, JobView
 from jobs.tenants import read_policy
 from jobs.timeline import clock_time
@@ -31,8 +31,19 @@ class Reason:
         return f"{self.what}; {self.fix}" if self.fix else self.what
 
 
-def why(store: JobStore, ref: JobRef) -> list[Reason]:
+def last_hour(store: JobStore) -> Times | None:
+    """How long the jobs ran that ended in the last hour. Raises Unavailable."""
+    return stats(store, days=HOUR_S / 86_400).run
+
+
+Pace = Callable[[JobStore], Times | None]
+
+
+def why(store: JobStore, ref: JobRef, pace: Pace = last_hour) -> list[Reason]:
     """What is to be said of a job; never empty.
+
+    Args:
+        pace: how long jobs run at present.
 
     Raises NotFound where there is nothing of it at all, Unavailable.
     """
@@ -51,7 +62,7 @@ def why(store: JobStore, ref: JobRef) -> list[Reason]:
             )
         ]
     if state.state == "queued":
-        return list(_waits(store, view, record))
+        return list(_waits(store, view, record, pace))
     if state.state == "running":
         return list(_runs(store, view))
     return [_rests(view)]
@@ -111,7 +122,7 @@ def _runs(store: JobStore, view: JobView) -> Iterator[Reason]:
     yield Reason(f"it runs at {state.worker}: {progress.frames} of {progress.total} frames{rest}")
 
 
-def _waits(store: JobStore, view: JobView, record: JobRecord) -> Iterator[Reason]:
+def _waits(store: JobStore, view: JobView, record: JobRecord, pace: Pace) -> Iterator[Reason]:
     state, now, ref = view.state, store.clock.now(), view.ref
     if view.wished("stop"):
         yield Reason("it has been asked to stop; that is done when a worker meets it")
@@ -141,7 +152,7 @@ def _waits(store: JobStore, view: JobView, record: JobRecord) -> Iterator[Reason
         yield Reason("it must run alone, since its last worker vanished, and no worker is idle")
     position = _position(store, ref.tenant, hints)
     if position is not None:
-        yield _place(store, position, alive, free)
+        yield _place(store, position, alive, free, pace)
         if position == 0 and free > 0 and now - max(state.queued_at, state.not_before) > STUCK_S:
             yield Reason(
                 f"workers are free and do not take it: none may be able to render with model "
@@ -205,13 +216,13 @@ def _position(store: JobStore, tenant: str, hints: list[Marker | Later]) -> int 
     return before
 
 
-def _place(store: JobStore, before: int, alive: dict[str, Beat], free: int) -> Reason:
+def _place(store: JobStore, before: int, alive: dict[str, Beat], free: int, pace: Pace) -> Reason:
     slots = sum(beat.slots for beat in alive.values())
     what = "it is next of its tenant" if before == 0 else f"{before} of its tenant go first"
     what += f"; {len(alive)} workers with {slots} slots, {max(0, free)} of them free"
     if before and slots:
-        found = stats(store, days=HOUR_S / 86400)
-        if found.run is not None:
-            rounds = before / slots
-            what += f"; about {rounds * found.run.p50 / 60:.1f} min by the last hour's pace, if others want none of it"
+        times = pace(store)
+        if times is not None:
+            minutes = before / slots * times.p50 / 60
+            what += f"; about {minutes:.1f} min by the last hour's pace, if others want none of it"
     return Reason(what)

@@ -16,6 +16,8 @@ OPEN = ("/healthz", "/readyz", "/login", "/docs", "/openapi.json")
 """Paths that say nothing worth a token."""
 NEEDED: tuple[tuple[str, Scope], ...] = (("/metrics", "metrics"),)
 """Path prefixes with another scope than render; the admin's routes ask for theirs themselves."""
+PAGES = ("/studio", "/jobs")
+"""Path prefixes of pages for people, who are led to the login; programs are told."""
 COOKIE = "ifmdm_token"
 WRONG_PER_MINUTE = 30.0
 """Wrong tokens an address may try."""
@@ -126,7 +128,7 @@ def _wants_page(scope: AsgiScope) -> bool:
     return (
         scope["type"] == "http"
         and scope["method"] == "GET"
-        and scope["path"].startswith("/studio")
+        and scope["path"].startswith(PAGES)
         and "text/html" in (header(scope, "accept") or "")
     )
 
