@@ -25,6 +25,8 @@ LOOK_S = 5.0
 """Seconds between two looks whether the attempt is still wanted."""
 PATIENCE_S = 300.0
 """Seconds for which a store that does not answer is asked again; then the attempt is left to the sweeper."""
+LEAVING_PATIENCE_S = 20.0
+"""Likewise for a worker that is told to leave: whoever waits for that ends it soon."""
 
 Value = TypeVar("Value")
 Why = Literal["taken", "cancelled", "suspended", "expired", "released"]
@@ -180,12 +182,12 @@ class Attempt:
     def _patiently(self, do: Callable[[], Value]) -> Value:
         """`do()`, again and again while the store does not answer. Raises Unavailable in the end."""
         clock, pause = self.store.clock, 0.5
-        until = clock.monotonic() + PATIENCE_S
+        began = clock.monotonic()
         while True:
             try:
                 return do()
             except Unavailable:
-                if clock.monotonic() > until:
+                if clock.monotonic() - began > (LEAVING_PATIENCE_S if self._leaving() else PATIENCE_S):
                     raise
             clock.sleep(pause * clock.chance.uniform(0.5, 1.5))
             pause = min(20.0, 2 * pause)

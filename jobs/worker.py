@@ -6,7 +6,7 @@ Its loops are plain functions over an injected clock; `jobs/running/` runs them 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ifmdm_core.errors import IfmdmError, Unavailable
 from jobs.attempt import Attempt
@@ -114,20 +114,20 @@ class Worker:
                 _log.warning("no heartbeat: %s", error)
             self.store.clock.sleep(self._takeover_s / BEATS)
 
-    def sweep_on(self, over: Callable[[], bool], errands: Sequence[Callable[[], object]] = ()) -> None:
-        """A pass of the sweeper now and then, unless another worker does it, and the errands, until `over()`."""
+    def sweep_on(self, over: Callable[[], bool], swept: Callable[[], object] = lambda: None) -> None:
+        """A pass of the sweeper now and then, unless another worker does it, and `swept` after it, until `over()`."""
         while not over():
             self.store.clock.sleep(self._takeover_s / SWEEPS * self.store.clock.chance.uniform(0.5, 1.5))
             if over():
                 return
             try:
-                if self.sweeper.due():
-                    for problem in self.sweeper.sweep().problems:
-                        _log.warning("sweeper: %s", problem)
+                if not self.sweeper.due():
+                    continue
+                for problem in self.sweeper.sweep().problems:
+                    _log.warning("sweeper: %s", problem)
             except IfmdmError as error:
                 _log.warning("sweeper: %s", error)
-            for errand in errands:
-                errand()
+            swept()
 
     def _first_beat(self) -> None:
         """A claim of a worker that never showed a sign of life would be taken for a dead one's."""

@@ -20,8 +20,11 @@ from jobs.worker import Worker
 LEAVING_PAUSE_S = 0.2
 """Longest that anything sleeps once the worker leaves: its grace is short."""
 
+FAULT_PAUSE_S = 5.0
+"""Before a loop that failed goes on."""
+
 Errand = Callable[[], object]
-"""Something else that is done after each pass of the sweeper, such as the inbox."""
+"""Something else that is done after a pass of the sweeper, such as the inbox."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,15 +74,22 @@ class WorkerProcess:
             self.store, places, renderer, slots, spawn=self._spawn, wanted=wanted, host=host, takeover_s=takeover_s,
             stall_s=stall_s,
         )  # fmt: skip
-        self._over = threading.Event()
+        self._over, self._swept = threading.Event(), threading.Event()
 
     def run(self, errands: Sequence[Errand] = ()) -> None:
-        """Works until `leave`, then gives back what it has and returns. Blocking."""
+        """Works until `leave`, then gives back what it has and returns. Blocking.
+
+        Args:
+            errands: done one after the other whenever this worker has swept; of all workers one does at a time, about.
+        """
         threads = [
-            threading.Thread(target=self.worker.beat_on, args=(self._over.is_set,), name="heartbeat", daemon=True),
-            threading.Thread(target=self.worker.sweep_on, args=(self._sweeps_over, [*map(_safely, errands)]),
-                             name="sweeper", daemon=True),
-        ]  # fmt: skip
+            threading.Thread(target=self._endure, args=(loop, over), name=name, daemon=True)
+            for name, loop, over in (
+                ("heartbeat", lambda: self.worker.beat_on(self._over.is_set), self._over.is_set),
+                ("sweeper", lambda: self.worker.sweep_on(self._left, self._swept.set), self._left),
+                ("errands", lambda: self._run_errands(errands), self._left),
+            )
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -96,21 +106,33 @@ class WorkerProcess:
         """No further job is claimed; those that run are given back at their next chunk. From any thread."""
         self.worker.leaving = True
         self._clock.leaving.set()
+        self._swept.set()
 
-    def _sweeps_over(self) -> bool:
+    def _left(self) -> bool:
         return self.worker.leaving
 
     def _spawn(self, job: Callable[[], None]) -> None:
         self._slots.submit(job)
 
+    def _run_errands(self, errands: Sequence[Errand]) -> None:
+        while not self._left():
+            self._swept.wait()
+            self._swept.clear()
+            for errand in errands:
+                if self._left():
+                    return
+                try:
+                    errand()
+                except IfmdmError as error:
+                    _log.warning("%s", error)
+                except Exception:
+                    _log.exception("an errand failed")
 
-def _safely(errand: Errand) -> Errand:
-    def run() -> None:
-        try:
-            errand()
-        except IfmdmError as error:
-            _log.warning("%s", error)
-        except Exception:
-            _log.exception("an errand failed")
-
-    return run
+    def _endure(self, loop: Callable[[], None], over: Callable[[], bool]) -> None:
+        """A fault of ours must not leave a worker without a heartbeat, or a store without a sweeper."""
+        while not over():
+            try:
+                loop()
+            except Exception:
+                _log.exception("%s goes on", threading.current_thread().name)
+                self._clock.sleep(FAULT_PAUSE_S)
