@@ -142,7 +142,8 @@ def running(
         routers: Routers = ()
         pages = _pages(config)
         if jobs is not None:
-            routers, pages = jobs_on_gateway(jobs, pages)
+            routers, more = jobs_on_gateway(jobs)
+            pages = (*pages, *more)
         serve.run(
             build(config, routers=routers, pages=pages),
             name=NAME,
@@ -160,15 +161,14 @@ def running(
         yield Service(f"http://{host}:{gateway_port()}", route.facts.name, route.sha256)
 
 
-def jobs_on_gateway(jobs: WorkOptions, pages: Pages) -> tuple[Routers, Pages]:
-    """What the gateway has more where it knows a job store: /v1/jobs, and a page beside the Studio."""
+def jobs_on_gateway(jobs: WorkOptions) -> tuple[Routers, Pages]:
+    """What the gateway has more where it knows a job store: /v1/jobs, and the page /jobs."""
     from functools import partial
 
     from jobs.api import router_for
     from jobs.page import add_jobs_page
 
-    more: Pages = (partial(add_jobs_page, root=jobs.root, s3=jobs.s3),) if pages else ()
-    return (partial(router_for, jobs.root, jobs.s3),), (*pages, *more)
+    return (partial(router_for, jobs.root, jobs.s3),), (partial(add_jobs_page, root=jobs.root, s3=jobs.s3),)
 
 
 def _pages(config: ServeConfig) -> Pages:

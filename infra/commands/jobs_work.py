@@ -17,6 +17,7 @@ from ifmdm_core.commands.s3_options import EndpointOption, ProfileOption, RoleOp
 from ifmdm_core.config import load_config
 from ifmdm_core.errors import Unavailable
 from ifmdm_core.storage import Storage, open_storage
+from infra.commands.job_options import PrivateWebhooksOption, WebhookSecretOption, work_options
 from serve.config import ServeConfig
 
 if TYPE_CHECKING:
@@ -78,15 +79,8 @@ def work(
     fsck: Annotated[
         float, typer.Option(metavar="SECONDS", help="between two looks at every job of the store; 0 never")
     ] = 3600.0,
-    webhook_secret: Annotated[
-        Path | None, typer.Option("--webhook-secret", metavar="FILE", help="sign and send callbacks with it")
-    ] = None,
-    allow_private_webhooks: Annotated[
-        bool,
-        typer.Option(
-            "--allow-private-webhooks", help="callbacks may go to this machine and private networks"
-        ),
-    ] = False,
+    webhook_secret: WebhookSecretOption = None,
+    allow_private_webhooks: PrivateWebhooksOption = False,
     endpoint: EndpointOption = None,
     profile: ProfileOption = None,
     role: RoleOption = None,
@@ -107,20 +101,16 @@ def work(
     Start as many of these as you like, anywhere: they share the work through the store alone.
     """
     from infra.app import resolved
-    from jobs.running.options import WorkOptions
-    from jobs.store import JobStore
 
     given = list(settings or ())
     if config is None and not any(setting.startswith("root=") for setting in given):
         given.append("root=ifmdm-service")
     serve = resolved(load_config(ServeConfig, config, given), mlflow or os.environ.get("MLFLOW_TRACKING_URI"))
-    options = WorkOptions(
-        root=_absolute(root), serve=serve, s3=s3_config(endpoint, profile, role), slots=slots, takeover_s=takeover,
-        stall_s=stall, fsck_s=fsck,
-        webhook_secret=webhook_secret and webhook_secret.absolute(), private_webhooks=allow_private_webhooks,
+    options = work_options(
+        root, serve, s3_config(endpoint, profile, role), slots=slots, takeover_s=takeover, stall_s=stall, fsck_s=fsck,
+        webhook_secret=webhook_secret, private_webhooks=allow_private_webhooks,
     )  # fmt: skip
     storage = open_storage(options.root, options.s3)
-    JobStore(storage, "work").check_layout()
     if dry_run:
         where = "in this process" if local else f"{workers} workers on {ray or 'a Ray of this machine'}"
         print(f"{options.root}: a job store; {where}, {slots} jobs at a time each; model {serve.model}")
@@ -213,10 +203,6 @@ def _told(status: Callable[[], list[WorkerStatus]]) -> Iterator[Callable[[], Non
             live.update(f"{ended} attempts ended, {len(jobs)} under way {shown}")
 
         yield tell
-
-
-def _absolute(place: str) -> str:
-    return place if place.startswith("s3://") else str(Path(place).expanduser().absolute())
 
 
 def _say(text: str) -> None:

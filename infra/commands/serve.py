@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ifmdm_core.commands.s3_options import s3_config
 from ifmdm_core.config import load_config
+from infra.commands.job_options import PrivateWebhooksOption, WebhookSecretOption, work_options
 from serve.config import ServeConfig
 
 _serve = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -52,6 +54,18 @@ def serve(
         ),
     ] = None,
     mlflow: MlflowOption = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            "--jobs", metavar="ROOT", help="a job store: adds /v1/jobs and the page /jobs, and works on it"
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=10_000, help="processes that work on --jobs; 0 leaves that to others")
+    ] = 1,
+    slots: Annotated[int, typer.Option(min=1, max=256, help="jobs that each has under way at a time")] = 2,
+    webhook_secret: WebhookSecretOption = None,
+    allow_private_webhooks: PrivateWebhooksOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check and print the settings, start nothing")
     ] = False,
@@ -68,15 +82,23 @@ def serve(
     chosen = resolved(
         load_config(ServeConfig, config, given), mlflow or os.environ.get("MLFLOW_TRACKING_URI")
     )
+    options = None
+    if jobs is not None:
+        options = work_options(
+            jobs, chosen, s3_config(), slots=slots, webhook_secret=webhook_secret,
+            private_webhooks=allow_private_webhooks,
+        )  # fmt: skip
     if dry_run:
         print(json.dumps(chosen.model_dump(mode="json"), indent=1))
         return
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell in the background made us ignore them
         signal.signal(number, _interrupted)
-    with running(chosen, ray, _say) as service:
+    with running(chosen, ray, _say, options, workers) as service:
         print(f"ifmdm serves {service.model} ({service.sha256[:12]}) at {service.address}")
         if chosen.gateway.studio:
             print(f"Studio  {service.address}/studio")
+        if options is not None:
+            print(f"Jobs    {service.address}/jobs")
         print(f"API     {service.address}/docs")
         print("Ctrl-C ends it.", flush=True)
         _wait()
