@@ -168,7 +168,7 @@ class MemoryStorage:
                 if slash:
                     found.append(name)
                 after = f"{start}{name}/\U0010ffff" if slash else key
-            return found
+            return sorted(found)
 
         return self._gate("list", self._prefix + prefix, effect)  # type: ignore[no-any-return]
 

@@ -69,8 +69,13 @@ class User:
             self._submit(tenant, job)
         while self._pause_s is not None and not self._over():
             clock.sleep(clock.chance.expovariate(1 / self._pause_s))
-            if self._wishes.submitted and not self._over():
-                self._whim(clock.chance, clock.chance.choice(sorted(self._wishes.submitted)))
+            if self._over():
+                return
+            if known := sorted(self._wishes.submitted):
+                out = [name for name in known if self._watch.followed(name).output in self._outputs.objects]
+                self._whim(
+                    clock.chance, clock.chance.choice(out if out and clock.chance.random() < 0.5 else known)
+                )
 
     def _submit(self, tenant: str, job: RenderJob) -> None:
         def do() -> None:
@@ -140,10 +145,10 @@ class Operator:
     def live(self) -> None:
         clock = self.process.clock
         while True:
-            clock.sleep(clock.chance.uniform(20.0, 120.0))
+            clock.sleep(clock.chance.uniform(10.0, 90.0))
             try:
                 if self._keep_s is not None and clock.chance.random() < 0.7:
-                    everything = clock.chance.random() < 0.4
+                    everything = clock.chance.random() < 0.7
                     collect(
                         self.store, keep_days=self._keep_s / 86_400.0, dry_run=False, everything=everything
                     )

@@ -29,8 +29,10 @@ FULL_S = 1.0
 BLOCK = 50
 """Schedules told in one line."""
 KINDS = {"calm": 1, "answers": 2, "kills": 2, "pauses": 1, "all": 6}
-FOCI = ("", "", "films:", "/log/", "running/", "queue/", "later/", "outputs/", "spec.json", "wishes/", "attempts/",
-        "kept/", "final.json", "ended/", "workers/")  # fmt: skip
+FOCI = (
+    "", "", "films:", "films:", "films:", "/log/", "/log/", "running/", "queue/", "later/", "outputs/", "spec.json",
+    "wishes/", "attempts/", "kept/", "final.json", "ended/", "workers/",
+)  # fmt: skip
 """See `Odds.focus`."""
 FATES: tuple[How, ...] = ("ok", "transient", "missing", "bad", "bug", "hang", "crawl")
 
@@ -61,7 +63,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
         whim_s=chance.choice((5.0, 20.0, 60.0, None)),
         rogue=kind == "all" and chance.random() < 0.1,
         leave_s=chance.choice((None, None, 60.0)),
-        keep_s=chance.choice((None, None, 30.0, 200.0)),
+        keep_s=chance.choice((None, None, 0.0, 30.0, 200.0)),
         mends=chance.random() < 0.2,
         page=chance.choice((1000, 1000, 2)),
         picky=chance.random() < 0.2,

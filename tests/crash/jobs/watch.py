@@ -70,7 +70,8 @@ class Watch:
     Attributes:
         wrong: what may not be; empty in the end, or the schedule has failed.
         order: number of events so far.
-        late_places: times that a publisher past its last look wrote to the output after `published`.
+        late_places: times that a publisher past its last look wrote to the output after another had told what became
+            of it.
     """
 
     def __init__(self, faults: Faults, store: Bucket, outputs: Bucket, processes: dict[str, Process]) -> None:
@@ -84,7 +85,7 @@ class Watch:
         self.stood_still: set[str] = set()
         """Ids of jobs that may be taken from a live worker."""
         self.by_user: dict[str, int] = {}
-        """Keys of outputs that their user touched last, and when."""
+        """Keys of outputs that a user has touched, and when last."""
         self._faults, self._store, self._outputs = faults, store, outputs
         self._processes = processes
         self._looks: dict[Actor, tuple[str, int]] = {}
@@ -205,12 +206,24 @@ class Watch:
         job.published = self.order
         there = self._outputs.objects.get(job.output)
         found = sha256_of(there.data) if there is not None else None
-        if found != job.sha256 and job.output not in self.by_user and self._owner(found) is None:
+        if found == job.sha256 or job.output in self.by_user:
+            return
+        owner = self._owner(found)
+        if owner is None or not _later(owner, job):
             self.say(f"{where}: the output holds {str(found)[:12]}, not {str(job.sha256)[:12]}")
 
     def _owner(self, sha256: str | None) -> Followed | None:
         """The job that this video is of."""
-        return next((job for job in self.jobs.values() if sha256 is not None and job.sha256 == sha256), None)
+        found = self._done(sha256)
+        return found[0] if found is not None else None
+
+    def _done(self, sha256: str | None) -> tuple[Followed, int] | None:
+        """The job that this video is of, and the number of the `done` entry that names it."""
+        for job in self.jobs.values():
+            for entry in job.log:
+                if entry["kind"] == "done" and entry["state"]["video"]["sha256"] == sha256:
+                    return job, entry["seq"]
+        return None
 
     def _video(self, job: Followed, epoch: int, now: Object | None, before: Object | None) -> None:
         if job.final:
@@ -231,20 +244,24 @@ class Watch:
         if now is None:
             self.say(f"output {key} deleted by {self._faults.acting.name}")
             return
-        sha256 = sha256_of(now.data)
-        job = self._owner(sha256)
-        if job is None or job.output != key:
+        found = self._done(sha256_of(now.data))
+        if found is None or found[0].output != key:
             self.say(f"output {key}: {self._faults.acting.name} wrote bytes that no `done` names")
             return
+        job, done = found
         former = self._owner(before.sha256 if before is not None else None)
-        if former is not None and former.spec and job.spec and former.spec["holder"] > job.spec["holder"]:
+        if former is not None and _later(former, job):
             self.say(f"output {key}: {job.name} overwrote the video of the later job {former.name}")
-        if job.published is not None:
-            look = self._faults.issued
-            # Who had looked, and seen nothing, just before `published` was written could not know of it.
-            done = max(entry["seq"] for entry in job.log if entry["kind"] == "done")
+        if len(job.log) > done:
+            look, after = self._faults.issued, job.log[done]["kind"]
+            # Who had looked, and seen nothing, just before that entry was written could not know of it.
             slot = f"jobs/{job.name}/log/{done + 1:08d}.json"
-            if look is not None and look[0].endswith(slot) and look[1] < job.published:
+            if look is not None and look[0].endswith(slot) and look[1] < job.orders[done]:
                 self.late_places += 1
             else:
-                self.say(f"output {key}: {self._faults.acting.name} wrote it after `published`")
+                self.say(f"output {key}: {self._faults.acting.name} wrote it after `{after}`")
+
+
+def _later(one: Followed, other: Followed) -> bool:
+    """Whether the right to publish at their output went from `other` to `one`."""
+    return bool(one.spec and other.spec and one.spec["holder"] > other.spec["holder"])
