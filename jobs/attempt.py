@@ -19,7 +19,7 @@ from jobs.rendering.contract import Halt, Rendered, Renderer, Source, Task, spen
 from jobs.scheduler import Claim
 from jobs.settle import settle
 from jobs.store import JobStore
-from jobs.tenants import Places, read_policy
+from jobs.tenants import Places, keep_out, read_policy
 
 LOOK_S = 5.0
 """Seconds between two looks whether the attempt is still wanted."""
@@ -88,9 +88,12 @@ class Attempt:
         """What is rendered, checked against what the tenant may do today. Raises Forbidden, BadInput."""
         record, store = self.claim.record, self.store
         job, policy = record.job, self._patiently(lambda: read_policy(store.storage, record.tenant))
+        # Submitting has checked all of it; but who may write the job's record need not have come that way.
+        keep_out(store.storage.root, record.tenant, job.output, "output")
         self.places.at(job.output, policy.outputs, "output")
         sources = {}
         for field, uri in (("portrait", job.portrait), ("audio", job.audio)):
+            keep_out(store.storage.root, record.tenant, uri, field)
             storage, key = self.places.at(uri, policy.inputs, field)
             sources[field] = Source(Uri.parse(uri), record.inputs[field].etag, storage, key)
         epoch = self.claim.state.epoch

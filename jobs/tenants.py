@@ -85,9 +85,11 @@ def keep_out(root: Uri, tenant: str, uri: str, field: str) -> None:
         return
     if field != "output" and parts[:2] in (["uploads", tenant], ["inbox", tenant]):
         return
-    raise Forbidden(
+    error = Forbidden(
         f"{field} is {uri!r}, inside of the job store's own {parts[0]!r}", fix="name a place beside it"
     )
+    error.field = field
+    raise error
 
 
 class Places:
@@ -119,10 +121,12 @@ class Places:
                 key = path[len(base.rstrip("/")) :].lstrip("/")
                 if key:
                     return self._storage(prefix), key
-        raise Forbidden(
+        error = Forbidden(
             f"{field} is {uri!r}, outside of what this tenant may use",
             fix=f"allowed: {', '.join(allowed) or 'nothing'}",
         )
+        error.field = field
+        raise error
 
     def _storage(self, prefix: str) -> Storage:
         if prefix not in self._open:

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,23 @@ def test_set_value_nests_by_dots(path: list[str], value: int) -> None:
         assert isinstance(at, dict)
         at = at[key]
     assert at == value
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"controls": {"steps": 0}}, "controls.steps"),
+        ({"controls": {"stpes": 1}}, "controls.stpes"),
+        ({}, "controls"),
+    ],
+)
+def test_an_error_knows_its_field(values: dict[str, object], field: str) -> None:
+    class Wanted(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        controls: RenderControls
+
+    with pytest.raises(BadInput) as error:
+        validate(Wanted, values)
+    assert error.value.field == field
+    assert pickle.loads(pickle.dumps(error.value)).field == field
