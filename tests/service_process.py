@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -35,13 +36,14 @@ class ServiceProcess:
         *settings: str,
         config: Path = ROOT / "configs/serve/demo.yaml",
         env: dict[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        """`settings` are `a.b=c`, as for --set; `env` adds to this process's variables."""
+        """`settings` are `a.b=c`, as for --set; `env` adds to this process's variables, `options` to the command."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.log = free_port(), folder / "serve.log"
         self.url = f"http://127.0.0.1:{self.port}"
         chosen = (f"root={folder / 'root'}", f"gateway.port={self.port}", *settings)
-        self.command = [sys.executable, "-m", "infra.cli", "serve", str(config)]
+        self.command = [sys.executable, "-m", "infra.cli", "serve", str(config), *options]
         self.command += [word for setting in chosen for word in ("--set", setting)]
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
