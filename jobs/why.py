@@ -218,11 +218,14 @@ def _position(store: JobStore, tenant: str, hints: list[Marker | Later]) -> int 
 
 def _place(store: JobStore, before: int, alive: dict[str, Beat], free: int, pace: Pace) -> Reason:
     slots = sum(beat.slots for beat in alive.values())
-    what = "it is next of its tenant" if before == 0 else f"{before} of its tenant go first"
-    what += f"; {len(alive)} workers with {slots} slots, {max(0, free)} of them free"
-    if before and slots:
+    what = "it is next of its tenant"
+    if before:
+        what = f"{before} {'job' if before == 1 else 'jobs'} of its tenant {'goes' if before == 1 else 'go'} first"
+    what += f"; {max(0, free)} of {slots} slots are free, at {len(alive)} workers"
+    full = free <= 0
+    if slots and (before or full):
         times = pace(store)
         if times is not None:
-            minutes = before / slots * times.p50 / 60
-            what += f"; about {minutes:.1f} min by the last hour's pace, if others want none of it"
+            wait = (before + full) / slots * times.p50
+            what += f"; about {wait:.0f} s by the last hour's pace, more where other tenants wait"
     return Reason(what)

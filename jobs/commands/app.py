@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("jobs.commands.retry", "Take up jobs again that failed or were cancelled"),
     "reprioritize": ("jobs.commands.reprioritize", "Give waiting jobs another priority"),
     "dead": ("jobs.commands.dead", "Jobs that were given up, by their fault"),
-    "replay": ("jobs.commands.replay", "Submit what was given up once more, as new jobs"),
+    "replay": ("jobs.commands.replay", "Take up dead jobs again, all of them or some"),
     "stats": ("jobs.commands.stats", "Queues, workers, times"),
     "cost": ("jobs.commands.cost", "Busy seconds by job and tenant"),
     "gc": ("jobs.commands.gc", "Remove what was kept long enough"),

@@ -14,7 +14,7 @@ from jobs.gc import DAY_S, collect
 from jobs.listing import Which, find, resolve
 from jobs.names import JobRef
 from jobs.rendering.contract import Task
-from tests.jobs.commands import Commands
+from tests.jobs.command_line import Commands
 from tests.jobs.small_store import SmallStore
 from tests.jobs.test_fsck import everything
 

@@ -13,7 +13,7 @@ from jobs.client import JobClient
 from jobs.gc import DAY_S, collect
 from jobs.manifest.journal import journal_beside, read_journal
 from jobs.results import of_journal
-from tests.jobs.commands import Commands
+from tests.jobs.command_line import Commands
 from tests.jobs.small_store import SmallStore
 
 

@@ -11,7 +11,7 @@ from jobs.cost import cost
 from jobs.listing import Which, find
 from jobs.rendering.contract import Task
 from jobs.stats import HOUR_S, Times, stats
-from tests.jobs.commands import Commands
+from tests.jobs.command_line import Commands
 from tests.jobs.small_store import SmallStore
 from tests.jobs.test_fsck import everything
 

@@ -16,7 +16,7 @@ from jobs.scheduler import Scheduler
 from jobs.why import why
 from jobs.worker import Worker
 from tests.fault_proxy import FaultProxy, Strip
-from tests.jobs.commands import Commands
+from tests.jobs.command_line import Commands
 from tests.jobs.small_store import SmallStore
 from tests.jobs.test_fsck import done_but_not_published
 
@@ -46,8 +46,8 @@ def test_the_place_in_the_queue(small: SmallStore) -> None:
     small.work()
     third, fourth = small.submit("c"), small.submit("d")
     alive(small)
-    assert "it is next of its tenant; 1 workers with 1 slots, 1 of them free" in told(small, third)
-    assert "1 of its tenant go first" in told(small, fourth)
+    assert "it is next of its tenant; 1 of 1 slots are free, at 1 workers" in told(small, third)
+    assert "1 job of its tenant goes first" in told(small, fourth)
     assert "by the last hour's pace" in told(small, fourth)
     assert "it is published since" in told(small, first)
     assert "it is published since" in told(small, second)

@@ -75,8 +75,10 @@ async function call(path, options = {}) {
   return body;
 }
 
-function trouble(place, error) {
+function trouble(place, error, cause = "look") {
+  if (!error && place.cause !== cause) return;  // what somebody did wrong is not answered by a look that went well
   place.hidden = !error;
+  place.cause = cause;
   if (!error) return;
   const said = error.error || String(error);
   const id = error.id ? ` (request ${error.id})` : "";
@@ -219,14 +221,14 @@ async function act(verb, job, pressed) {
   if (!await sure(verb, job)) return;
   const place = open ? $("job-trouble") : $("trouble");
   pressed.disabled = true;
+  trouble(place, null, "act");
   try {
     const after = await call(`/jobs/do/${verb}/${keyOf(job)}`, { method: "POST" });
-    trouble(place, null);
     text($("said"), `${nameOf(job)} is ${stateOf(after)}`);
     if (open?.key === keyOf(job)) detail(after);
     await refresh();
   } catch (error) {
-    trouble(place, error);
+    trouble(place, error, "act");
     pressed.disabled = false;
   }
 }
@@ -234,7 +236,7 @@ async function act(verb, job, pressed) {
 function sure(verb, job) {
   const dialog = $("ask");
   text($("ask-text"), `${VERBS[verb].label} “${nameOf(job)}”? ${VERBS[verb].ask}`);
-  text($("ask-yes"), VERBS[verb].label);
+  text($("ask-yes"), `${VERBS[verb].label} the job`);
   $("ask-yes").className = verb === "cancel" ? "danger" : "";
   dialog.returnValue = "";
   dialog.showModal();
@@ -252,7 +254,7 @@ async function look() {
     clearTimeout(open?.timer);
     open = { key, timer: 0 };
     $("job-body").replaceChildren();
-    trouble($("job-trouble"), null);
+    for (const cause of ["look", "act"]) trouble($("job-trouble"), null, cause);
     text($("job-title"), rows.get(key) ? nameOf(rows.get(key).job) : key);
     if (!$("job").open) $("job").showModal();
   }
@@ -321,7 +323,7 @@ function facts(job) {
     parts.push(el("div", { className: "reasons" },
       ...job.why.map((reason) => el("p", {}, reason.what, reason.fix ? el("span", { className: "small" }, ` → ${reason.fix}`) : ""))));
   }
-  const busy = Object.entries(job.busy_s).map(([name, seconds]) => `${name} ${span(seconds)}`).join(", ");
+  const busy = Object.entries(job.busy_s).map(([name, seconds]) => `${name} ${seconds < 60 ? `${seconds.toFixed(1)} s` : span(seconds)}`).join(", ");
   const lines = {
     Output: job.output, Portrait: job.job.portrait, Speech: job.job.audio,
     Model: `${job.job.model} (${job.bundle.slice(0, 12)})`,
@@ -366,6 +368,7 @@ function remember() {
   if ($("tenant").value) kept.set("tenant", $("tenant").value);
   history.replaceState(null, "", `${location.pathname}${kept.size ? `?${kept}` : ""}${location.hash}`);
   limit = STEP;
+  trouble($("trouble"), null, "act");
   refresh();
 }
 
