@@ -16,7 +16,7 @@ from typing import IO, Any
 from ifmdm_core.errors import BadInput, Conflict, Forbidden, NotFound, Unsupported
 from jobs.entries import Fault, JobState
 from jobs.listing import READERS, Job
-from jobs.manifest.journal import JournalRow, read_head, read_journal
+from jobs.manifest.journal import JournalRow, head_of, read_head, read_journal
 from jobs.manifest.rejects import harmless
 from jobs.names import JobRef, check_id
 from jobs.store import JobStore
@@ -64,13 +64,7 @@ def of_journal(store: JobStore, tenant: str, journal: Path) -> Iterator[Result]:
 
     Raises NotFound, BadInput for no journal, Conflict where it is about another store or tenant; Unavailable.
     """
-    head = read_head(journal)
-    if (head.root, head.tenant) != (str(store.storage.root), tenant):
-        raise Conflict(
-            f"{str(journal)!r} is about tenant {head.tenant!r} of {head.root}, "
-            f"not {tenant!r} of {store.storage.root}",
-            fix="name that store and tenant",
-        )
+    read_head(journal).require_like(head_of(store.storage.root, tenant), journal)
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         for batch in _batches(read_journal(journal), 4 * READERS):
             yield from pool.map(lambda row: _of_row(store, tenant, row), batch)

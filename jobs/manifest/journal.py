@@ -17,6 +17,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from ifmdm_core.errors import BadInput, Conflict, NotFound
+from ifmdm_core.uri import Uri
 from jobs.entries import Fault
 from jobs.spec import RenderJob
 
@@ -31,6 +32,14 @@ class JournalHead:
     tenant: str
     manifest: str
     """Name of its file."""
+
+    def require_like(self, other: JournalHead, path: Path) -> None:
+        """Raises Conflict where `other` is about another store or tenant than this head of the journal at `path`."""
+        if (self.root, self.tenant) != (other.root, other.tenant):
+            raise Conflict(
+                f"{str(path)!r} is about tenant {self.tenant!r} of {self.root}, not {other.tenant!r} of {other.root}",
+                fix="name that store and tenant, or another --journal",
+            )
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,12 @@ def journal_beside(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.name}.submitted.jsonl")
 
 
+def head_of(root: Uri, tenant: str, manifest: str = "") -> JournalHead:
+    """The head of a journal about the store at `root`, however that was named."""
+    name = str(Path(root.path).absolute()) if root.scheme == "file" else str(root).rstrip("/")
+    return JournalHead(name, tenant, manifest)
+
+
 def row_digest(job: RenderJob) -> int:
     """64 bits that tell what a row asks for; never 0."""
     text = json.dumps(job.given(), sort_keys=True)
@@ -70,12 +85,7 @@ class Journal:
         self._entered = array.array("Q")
         if path.exists() and path.stat().st_size:
             found = read_head(path)
-            if (found.root, found.tenant) != (head.root, head.tenant):
-                raise Conflict(
-                    f"{str(path)!r} is about tenant {found.tenant!r} of {found.root}, "
-                    f"not {head.tenant!r} of {head.root}",
-                    fix="give another --journal, or remove it",
-                )
+            found.require_like(head, path)
             for values, _ in _lines(path):
                 self._note(values)
         self._file: IO[str] = path.open("a", encoding="utf-8")

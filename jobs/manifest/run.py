@@ -11,7 +11,7 @@ from ifmdm_core.errors import BadInput, Cancelled, Conflict, IfmdmError, Unavail
 from jobs.accept import Accepted
 from jobs.client import JobClient
 from jobs.entries import Fault
-from jobs.manifest.journal import Journal, JournalHead, JournalRow, journal_beside, row_digest
+from jobs.manifest.journal import Journal, JournalRow, head_of, journal_beside, row_digest
 from jobs.manifest.rejects import Reject, RejectFile, rejects_beside
 from jobs.manifest.row_jobs import Defaults
 from jobs.manifest.rows import Row, Rows, open_rows
@@ -89,7 +89,7 @@ class ManifestRun:
         """
         rows = open_rows(self.manifest)
         self.client.policy()  # an unknown tenant is no fault of any row's
-        head = JournalHead(str(self.client.store.storage.root), self.client.tenant, self.manifest.name)
+        head = head_of(self.client.store.storage.root, self.client.tenant, self.manifest.name)
         if self._dry_run:
             with RejectFile(None) as rejects:
                 self._all(rows, None, rejects, on_share)

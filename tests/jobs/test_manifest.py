@@ -15,9 +15,18 @@ from hypothesis import strategies as st
 
 from ifmdm_core.errors import BadInput, Cancelled, Conflict, Forbidden, NotFound, Unavailable
 from ifmdm_core.storage import S3Config
+from ifmdm_core.uri import Uri
 from jobs.client import JobClient
 from jobs.entries import Fault
-from jobs.manifest.journal import Journal, JournalHead, JournalRow, journal_beside, read_head, read_journal
+from jobs.manifest.journal import (
+    Journal,
+    JournalHead,
+    JournalRow,
+    head_of,
+    journal_beside,
+    read_head,
+    read_journal,
+)
 from jobs.manifest.rejects import rejects_beside
 from jobs.manifest.row_jobs import Defaults, given_fields, nested
 from jobs.manifest.rows import open_rows
@@ -442,10 +451,17 @@ def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path: Path) -> None:
         assert (1 in found) == Journal(path, HEAD).has(1, 10)
 
 
+def test_a_store_is_the_same_however_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    heads = [head_of(Uri.parse(text), "default") for text in ("store", str(tmp_path / "store"))]
+    assert heads[0] == heads[1]
+    assert head_of(Uri.parse("s3://bucket/jobs/"), "t") == head_of(Uri.parse("s3://bucket/jobs"), "t")
+
+
 def test_a_journal_is_about_one_store_and_tenant(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     Journal(path, HEAD)
-    with pytest.raises(Conflict, match="give another --journal"):
+    with pytest.raises(Conflict, match="another --journal"):
         Journal(path, JournalHead(HEAD.root, "other", "m.csv"))
     path.write_text("portrait,audio\n")
     with pytest.raises(BadInput, match="no journal"):
