@@ -27,8 +27,12 @@ POLICY_S = 60.0
 """Seconds for which a tenant's policy is kept."""
 REACH_MOST = 4096
 """Farthest that is looked into a tenant's queue whose head cannot be run here."""
+LOOKS_MOST = 256
+"""Jobs that are looked at before the caller gets its turn, when none of them can be had."""
 SKIP_S = 30.0
-"""Seconds for which a job that could not be run here is passed over."""
+"""Seconds for which a job that could not be had is passed over."""
+UNWANTED_S = 600.0
+"""Seconds for which a job is passed over whose bundle cannot be rendered here, unless that changes."""
 SOLO_PATIENCE_S = 30.0
 """Seconds that a job which must run alone waits for an idle worker, before busy ones take no others for its sake."""
 ORPHAN_S = 3600.0
@@ -66,6 +70,7 @@ class Scheduler:
         self._policies: dict[str, tuple[float, TenantPolicy | None]] = {}
         self._reach: dict[str, int] = {}
         self._skipped: dict[str, float] = {}
+        self._unwanted: dict[str, tuple[float, str]] = {}
         self._held: Marker | None = None
 
     def next(self, alone: bool, wanted: Callable[[str], bool] = lambda bundle: True) -> Claim | None:
@@ -79,18 +84,17 @@ class Scheduler:
         """
         self._look()
         if self._held is not None:
-            if not alone:
+            if not alone and self._waits(self._held):
                 return None  # it gets this worker as soon as nothing else runs here
             held, self._held = self._held, None
-            if (claim := self._try(held, alone, wanted)) is not None:
+            if alone and (claim := self._try(held, alone, wanted)) is not None:
                 return self._took(claim)
+        looks = 0
         for tenant in self._order():
-            head = self._head(tenant)
-            while head and self._held is None:
-                marker = head.popleft()
+            while looks < LOOKS_MOST and self._held is None and (head := self._head(tenant, wanted)):
+                marker, looks = head.popleft(), looks + 1
                 claim = self._try(marker, alone, wanted)
                 if claim is not None:
-                    self._reach.pop(tenant, None)
                     return self._took(claim)
                 self._skipped[marker.key] = self.clock.monotonic() + SKIP_S
         return None
@@ -143,6 +147,7 @@ class Scheduler:
             if marker.seq != view.seq or view.state.state != "queued":
                 return None
             if not wanted(view.state.bundle):
+                self._unwanted[marker.key] = (self.clock.monotonic() + UNWANTED_S, view.state.bundle)
                 return None
             if view.state.solo and not alone:
                 waits_since = max(view.state.ended_at or 0.0, view.state.queued_at)
@@ -157,6 +162,16 @@ class Scheduler:
         except (Conflict, BadInput, Unsupported):
             pass  # damaged, or of another version: never claimed; fsck reports it
         return None
+
+    def _waits(self, marker: Marker) -> bool:
+        """Whether nobody has taken it up yet. Raises Unavailable."""
+        try:
+            view = self.store.view(marker.job)
+        except Unavailable:
+            raise
+        except IfmdmError:
+            return False
+        return not view.final and view.seq == marker.seq
 
     def _expired(self, view: JobView) -> bool:
         """Whether its deadline has passed; then it is ended."""
@@ -194,9 +209,7 @@ class Scheduler:
             if (hint := Running.parse(item.key)) is not None
         )
         self._taken.clear()
-        self._heads = {
-            tenant: head for tenant, head in self._heads.items() if tenant in self._waiting and head
-        }
+        self._heads.clear()  # else what is urgent would wait until all of an old head had been rendered
         self._seen_at = self.clock.monotonic()
 
     def _order(self) -> list[str]:
@@ -224,19 +237,30 @@ class Scheduler:
             kept = self._policies[tenant] = (now, policy)
         return kept[1]
 
-    def _head(self, tenant: str) -> deque[Marker]:
-        """The first of its queue, shuffled; listed again once they have been tried, farther where none could be run."""
+    def _head(self, tenant: str, wanted: Callable[[str], bool]) -> deque[Marker]:
+        """The first of its queue, shuffled; listed again once they have been tried, farther where none could be had."""
         if not self._heads.get(tenant):
             now, reach = self.clock.monotonic(), self._reach.get(tenant, HEAD)
             self._skipped = {key: until for key, until in self._skipped.items() if until > now}
-            listed = [item.key for item in self.store.storage.list(f"queue/{tenant}/", limit=reach)]
-            fresh = [key for key in listed if key not in self._skipped]
-            if not fresh and len(listed) == reach:
-                self._reach[tenant] = min(REACH_MOST, 2 * reach)
+            self._unwanted = {key: known for key, known in self._unwanted.items() if known[0] > now}
+            while True:
+                listed = [item.key for item in self.store.storage.list(f"queue/{tenant}/", limit=reach)]
+                fresh = [key for key in listed if self._fresh(key, wanted)]
+                if fresh or len(listed) < reach or reach == REACH_MOST:
+                    break
+                reach = min(REACH_MOST, 2 * reach)
+            self._reach[tenant] = max(HEAD, min(REACH_MOST, 2 * (len(listed) - len(fresh))))
             found = [marker for key in fresh if (marker := Marker.parse(key)) is not None][:HEAD]
             self.clock.chance.shuffle(found)
             self._heads[tenant] = deque(found)
         return self._heads[tenant]
+
+    def _fresh(self, key: str, wanted: Callable[[str], bool]) -> bool:
+        """Whether a marker is worth a look."""
+        if key in self._skipped:
+            return False
+        known = self._unwanted.get(key)
+        return known is None or wanted(known[1])
 
 
 def drop_stale(store: JobStore, marker: Marker, view: JobView) -> bool:

@@ -145,12 +145,6 @@ MUTATIONS = (
         "",
     ),
     Mutation(
-        "a sweeper takes a number without a hint of its own",
-        "sweeper.py",
-        "        ours = Running(self.store.by, hint.job, hint.seq)\n",
-        "        ours = hint\n",
-    ),
-    Mutation(
         "an unanswered request after the claim makes it forgotten",
         "scheduler.py",
         "        with contextlib.suppress(Unavailable):\n            if store.storage.info(ref.final)",

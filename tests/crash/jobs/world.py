@@ -72,7 +72,7 @@ class SimPlaces(Places):
 
 
 class World:
-    """Everything of one schedule. Call `run` once, then judge."""
+    """Everything of one schedule. Call `run` once, then judge; or `start`, and let the hub run."""
 
     def __init__(self, plan: Plan, traced: int = 4000) -> None:
         self.plan, self.hub = plan, Hub(plan.seed)
@@ -90,8 +90,8 @@ class World:
         self._people: list[Actor] = []
         self._set_up()
 
-    def run(self, longest_s: float, rest_s: float = 60.0) -> None:
-        """Until all has been quiet for `rest_s`, or so long after the chaos."""
+    def start(self) -> None:
+        """Workers, people, and what is to happen to them."""
         for number in range(len(self.plan.workers)):
             self._start_worker(number)
         mine = [self.plan.jobs[number :: self.plan.users] for number in range(self.plan.users)]
@@ -104,6 +104,10 @@ class World:
         self._look()
         self._jump()
         self._let_go()
+
+    def run(self, longest_s: float, rest_s: float = 60.0) -> None:
+        """From the start until all has been quiet for `rest_s`, or so long after the chaos."""
+        self.start()
         end = self._chaos_until + longest_s
         logger, handler = logging.getLogger("jobs"), _Errors(self.watch)
         before, logger.propagate = (logger.propagate, logger.level), False
