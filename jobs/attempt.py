@@ -5,11 +5,13 @@ The verdict's slot is the fence: of all who believe they have the job, one write
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from ifmdm_core.errors import IfmdmError, Unavailable
+from ifmdm_core.errors import Conflict, Forbidden, IfmdmError, Unavailable
+from ifmdm_core.storage import Storage
 from ifmdm_core.uri import Uri
 from jobs import entries
 from jobs.entries import Fault, JobState, Kind, Video
@@ -90,7 +92,9 @@ class Attempt:
         job, policy = record.job, self._patiently(lambda: read_policy(store.storage, record.tenant))
         # Submitting has checked all of it; but who may write the job's record need not have come that way.
         keep_out(store.storage.root, record.tenant, job.output, "output")
-        self.places.at(job.output, policy.outputs, "output")
+        output, key = self.places.at(job.output, policy.outputs, "output")
+        if job.if_exists == "fail":
+            self._require_room(output, key)
         sources = {}
         for field, uri in (("portrait", job.portrait), ("audio", job.audio)):
             keep_out(store.storage.root, record.tenant, uri, field)
@@ -103,6 +107,15 @@ class Attempt:
             storage=store.storage, folder=record.ref.attempt(epoch),
             earlier=tuple(record.ref.attempt(e) for e in range(epoch - 1, 0, -1)),
         )  # fmt: skip
+
+    def _require_room(self, output: Storage, key: str) -> None:
+        """Raises Conflict for a video that could not be published: better now than after the work."""
+        with contextlib.suppress(Forbidden):  # who may only write there cannot know
+            if self._patiently(lambda: output.info(key)) is not None:
+                raise Conflict(
+                    f"output {self.claim.record.job.output} holds something else",
+                    fix="move it, choose another output, or set if_exists to overwrite",
+                )
 
     def _report(self, frames: int, total: int) -> None:
         """Progress; raises Stopped when the attempt is not wanted any more."""

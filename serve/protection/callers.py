@@ -53,7 +53,7 @@ class TokenFile(BaseModel):
     tokens: tuple[Caller, ...] = Field(description="everybody who may call")
 
 
-LOCAL = Caller(name="local", tenant="local", sha256="0" * 64, scopes=("render", "admin"))
+LOCAL = Caller(name="local", tenant="default", sha256="0" * 64, scopes=("render", "admin"))
 """Whoever calls from this machine while there is no token file (demo)."""
 
 

@@ -22,7 +22,7 @@ from tests.jobs.rendering.places import recording
 from tests.jobs.whole.commands import ifmdm
 from tests.service_process import ServiceProcess
 
-TENANT = "local"
+TENANT = "default"
 """Of callers without a token."""
 
 
