@@ -1,17 +1,13 @@
-"""Which job is next: the real scheduler on a bucket in memory; shares between tenants with real workers as well."""
+"""Which job is next: the real scheduler on a bucket in memory."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from ifmdm_core.errors import Unavailable
-from jobs import entries
-from jobs.entries import JobRecord, Pinned
 from jobs.names import JobRef, Marker, Running, rank, tenant_key
 from jobs.scheduler import (
     HEAD,
@@ -21,103 +17,12 @@ from jobs.scheduler import (
     SNAPSHOT_S,
     SOLO_PATIENCE_S,
     UNWANTED_S,
-    Claim,
     Scheduler,
     drop_stale,
     settled_wishes,
-)  # fmt: skip
-from jobs.settle import waiting_key
-from jobs.spec import RenderJob
-from jobs.store import JobStore
-from jobs.tenants import TenantPolicy
-from tests.crash.jobs.faults import Odds
-from tests.crash.jobs.memory import Bucket, MemoryStorage, Op
-from tests.crash.jobs.renderer import Script
-from tests.crash.jobs.world import Plan, World
-from tests.jobs.small_store import TestClock
-
-ONE, TWO = "1" * 64, "2" * 64
-
-
-def record(tenant: str, number: int, queued_at: float, bundle: str = ONE, **fields: Any) -> JobRecord:
-    """A job as submitted, without a submit: thousands are made in no time."""
-    job = RenderJob.model_construct(
-        **{
-            **{name: field.get_default(call_default_factory=True) for name, field in RenderJob.model_fields.items()},
-            "portrait": "s3://media/a.png", "audio": "s3://media/a.wav", "output": f"s3://films/{tenant}/{number}.mp4",
-            **fields,
-        }
-    )  # fmt: skip
-    pinned = Pinned(etag="1", size=1)
-    return JobRecord(
-        tenant=tenant, id=f"{ord(tenant[0]):04x}{number:028x}", nonce="n", submitted_at=queued_at, digest="d",
-        bundle_uri="demo", bundle=bundle, holder=1, inputs={"portrait": pinned, "audio": pinned}, given=[], job=job,
-    )  # fmt: skip
-
-
-def enter(bucket: Bucket, given: JobRecord) -> JobRef:
-    """Writes what a submit leaves behind."""
-    bucket.write(given.ref.spec, given.model_dump_json().encode())
-    bucket.write(waiting_key(given.ref, 0, given.initial(), given.submitted_at), b"")
-    return given.ref
-
-
-class Queues:
-    """A store in memory and any number of schedulers, whose clock goes on as told."""
-
-    def __init__(self) -> None:
-        self.clock = TestClock()
-        self.bucket = Bucket("store", self.clock.now)
-        self.requests: list[tuple[Op, str]] = []
-        self.before: Callable[[Op, str], None] = lambda op, key: None
-        self.store = self.of("ann")
-        self._number = itertools.count()
-
-    def of(self, by: str) -> JobStore:
-        def request(op: Op, key: str, effect: Callable[[], Any]) -> Any:
-            self.requests.append((op, key))
-            self.before(op, key)
-            return effect()
-
-        return JobStore(MemoryStorage(self.bucket, gate=request), by, self.clock)
-
-    def tenant(self, name: str, **policy: Any) -> None:
-        self.bucket.write(tenant_key(name), TenantPolicy(**policy).model_dump_json().encode())
-
-    def add(self, tenant: str, count: int = 1, bundle: str = ONE, **fields: Any) -> list[JobRef]:
-        if tenant_key(tenant) not in self.bucket.objects:
-            self.tenant(tenant)
-        refs = []
-        for _ in range(count):
-            self.clock.passed += 0.01
-            refs.append(
-                enter(self.bucket, record(tenant, next(self._number), self.clock.now(), bundle, **fields))
-            )
-        return refs
-
-    def claims(self, scheduler: Scheduler, most: int, **options: Any) -> Iterator[Claim]:
-        """What it takes, one after the other, as an idle worker would ask."""
-        pause = 1.0
-        for _ in range(most):
-            claim = scheduler.next(
-                alone=options.get("alone", True), wanted=options.get("wanted", lambda b: True)
-            )
-            if claim is not None:
-                yield claim
-                pause = 1.0
-                continue
-            self.clock.passed += pause
-            pause = min(10.0, 2 * pause)
-
-    def lose(self, claim: Claim) -> None:
-        """Its worker vanishes; somebody puts it into the queue again."""
-        after = entries.lost(claim.state, 0, self.clock.now())
-        assert self.store.append(claim.ref, claim.seq + 1, "lost", after)
-        self.bucket.remove(Running(claim.state.worker or "", claim.ref, claim.seq).key)
-        self.bucket.write(Marker(after.rank, claim.ref, claim.seq + 1).key, b"")
-
-    def hints(self, prefix: str) -> list[str]:
-        return list(self.bucket.under(prefix))
+)
+from tests.crash.jobs.memory import Op
+from tests.jobs.queues import ONE, TWO, Queues
 
 
 @pytest.fixture
@@ -456,47 +361,3 @@ class TestWishes:
         self.wish(queues, ref, "priority", **content)
         assert settled_wishes(queues.store, queues.store.view(ref)).seq == 0
         assert Scheduler(queues.of("w1")).next(alone=True) is not None
-
-
-@pytest.mark.parametrize("slots", [4, 20])
-def test_ten_thousand_jobs_of_one_tenant_delay_ten_of_another_by_one_for_each_slot(slots: int) -> None:
-    """Real workers, in simulated time: two with half of the slots each."""
-    job_s, plan = 30.0, Plan(
-        seed=7, kind="calm", odds=Odds(), workers=(slots // 2, slots // 2), users=1, jobs=(),
-        policies={tenant: TenantPolicy(outputs=(f"s3://films/{tenant}/",), inputs=("s3://media/",)) for tenant in "ab"},
-        chaos_s=1e9, stall_s=600.0, whim_s=None,
-    )  # fmt: skip
-    world = World(plan)
-    store, renderer = world.buckets["store"], world.renderer
-    world.watch.say = lambda what: None  # type: ignore[method-assign]
-    began = world.hub.now
-
-    def submit(tenant: str, count: int) -> list[JobRef]:
-        records = [record(tenant, number, world.hub.now - 1000.0 + 0.01 * number) for number in range(count)]
-        renderer.scripts.update({given.id: Script(3, job_s / 3) for given in records})
-        return [enter(store, given) for given in records]
-
-    submit("a", 10_000)
-    world.start()
-    world.hub.run(lambda: world.hub.now > began + 100.0)
-    arrived, small = world.hub.now, submit("b", 10)
-    claims: list[tuple[float, str]] = []
-
-    def started() -> int:
-        return sum(world.watch.followed(str(ref)).state["epoch"] > 0 for ref in small)
-
-    world.hub.run(lambda: started() == 10 or world.hub.now > arrived + 100 * job_s)
-    last = world.hub.now
-    for job in world.watch.jobs.values():
-        claims += [
-            (entry["at"], job.name[0])
-            for entry in job.log
-            if entry["kind"] == "claimed" and entry["at"] > arrived
-        ]
-    world.hub.end()
-    assert started() == 10
-    others = sum(tenant == "a" for _, tenant in claims)
-    # Every slot was busy with one of the other tenant's; after that one the ten have the half that is theirs.
-    assert others <= 10
-    rounds = 1 + max(0.0, 10 / (slots / 2) - 1)
-    assert last - arrived <= 1.5 * job_s * rounds + 15.0
