@@ -33,7 +33,7 @@ SKIP_S = 30.0
 """Seconds for which a job that could not be had is passed over."""
 UNWANTED_S = 600.0
 """Seconds for which a job is passed over whose bundle cannot be rendered here, unless that changes."""
-SOLO_PATIENCE_S = 30.0
+SOLO_PATIENCE_S = 10.0
 """Seconds that a job which must run alone waits for an idle worker, before busy ones take no others for its sake."""
 ORPHAN_S = 3600.0
 """Age at which a marker whose job never got its spec is dropped."""
@@ -96,7 +96,7 @@ class Scheduler:
                 claim = self._try(marker, alone, wanted)
                 if claim is not None:
                     return self._took(claim)
-                self._skipped[marker.key] = self.clock.monotonic() + SKIP_S
+                self._skipped.setdefault(marker.key, self.clock.monotonic() + SKIP_S)
         return None
 
     def forget(self) -> None:
@@ -153,6 +153,7 @@ class Scheduler:
                 waits_since = max(view.state.ended_at or 0.0, view.state.queued_at)
                 if self.clock.now() - waits_since > SOLO_PATIENCE_S:
                     self._held = marker
+                self._skipped[marker.key] = self.clock.monotonic() + SNAPSHOT_S  # we may be alone by then
                 return None
             if self._expired(view):
                 return None
@@ -199,10 +200,12 @@ class Scheduler:
             self.store.storage.delete(marker.key)
 
     def _look(self) -> None:
-        if self.clock.monotonic() - self._seen_at < SNAPSHOT_S:
+        if self._waiting and self.clock.monotonic() - self._seen_at < SNAPSHOT_S:
             return
         storage = self.store.storage
         self._waiting = storage.folders("queue/")
+        if not self._waiting:
+            return  # one request is all that an idle worker's look costs
         self._running = Counter(
             hint.job.tenant
             for item in storage.list("running/")

@@ -18,7 +18,7 @@ from jobs.store import JobStore
 from jobs.sweeper import STALL_S, Sweeper
 from jobs.tenants import Places
 
-IDLE_S, IDLE_MOST_S = 1.0, 10.0
+IDLE_S, IDLE_MOST_S = 0.5, 2.0
 """Pause of a worker that found nothing, doubled up to the longest."""
 FULL_S = 0.05
 """Pause between two looks for a free slot."""
