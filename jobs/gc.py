@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import Item
-from jobs.entries import TERMINAL
 from jobs.names import Ended, JobRef, Kept, Marker, Webhook, day, next_holder, output_holder
 from jobs.scan import jobs_under, store_time
 from jobs.settle import ended_hint
@@ -91,7 +90,7 @@ class Collector:
         for tenant in storage.folders("ended/") if tenants is None else tenants:
             for item in storage.list(f"ended/{tenant}/"):
                 ended = Ended.parse(item.key)
-                if ended is not None and ended.state in TERMINAL and self._age(item) >= self._keep_s:
+                if ended is not None and self._age(item) >= self._keep_s:
                     yield Candidate(ended.job, ended)
         last = day(self._now - self._record_s)
         for tenant in storage.folders("kept/") if tenants is None else tenants:
@@ -177,8 +176,11 @@ class Collector:
         if view.final:
             return True
         last = items.get(view.ref.log(view.seq))
-        if not view.state.terminal or last is None or self._age(last) < self._keep_s or view.wished("retry"):
+        if not view.state.terminal or last is None or self._age(last) < self._keep_s:
             return False
+        retry = items.get(view.ref.wish(view.seq, "retry"))
+        if retry is not None and self._age(retry) < self._keep_s:
+            return False  # somebody is just taking it up again; an old wish was given up by its user
         self.store.record(view.ref)  # a damaged one is left as it is: somebody should look at it
         # Taking the next number is what stops a retry: from here on it comes too late.
         return self.dry_run or self.store.append(view.ref, view.seq + 1, "closed", view.state)

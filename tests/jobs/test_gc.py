@@ -332,3 +332,31 @@ def test_one_tenants_jobs_alone(disk: SmallStore) -> None:
 def test_days_that_cannot_be_are_refused(disk: SmallStore, days: dict[str, float]) -> None:
     with pytest.raises(BadInput, match="days"):
         Collector(disk.store, **days)
+
+
+def test_the_hint_of_a_suspension_goes_once_the_job_has_gone_on(disk: SmallStore) -> None:
+    ref, still = disk.submit("a"), disk.submit("b")
+    for job in (ref, still):
+        steer.stop(disk.store, job, "suspend")
+    (left,) = (key for key in disk.keys("ended/") if key.endswith(ref.id))
+    steer.resume(disk.store, ref)
+    disk.storage.put(left, b"")  # whoever resumed it was killed before it could remove this
+    disk.work()
+    disk.grow_older(8 * DAY_S)
+    gc(disk)
+    gc(disk)
+    assert [key.rpartition("/")[2] for key in disk.keys("ended/")] == [still.id]
+    assert disk.state(still) == "suspended"
+
+
+def test_a_retry_that_its_user_gave_up_keeps_nothing(disk: SmallStore) -> None:
+    ref = disk.submit("a")
+    steer.stop(disk.store, ref, "cancel")
+    disk.grow_older(8 * DAY_S)
+    disk.store.wish(ref, disk.view(ref).seq, "retry", {})
+    gc(disk)
+    assert not disk.view(ref).final  # somebody is taking it up right now
+    disk.grow_older(8 * DAY_S)
+    gc(disk)
+    assert disk.view(ref).final
+    assert disk.keys(ref.folder) == [ref.final, ref.spec]
