@@ -317,12 +317,18 @@ def _apply(store: JobStore, view: JobView) -> JobView | None:
     # The hint makes somebody do what follows (the marker, the webhook) even if we die right after the entry.
     hint = Running(store.by, view.ref, view.seq + 1)
     store.storage.put(hint.key, b"")
-    if store.append(view.ref, view.seq + 1, kind, after):
+    if state.resting:
+        store.storage.delete(
+            ended_hint(view.ref, state).key
+        )  # now: its next end may have one of the same name
+    won = store.append(view.ref, view.seq + 1, kind, after)
+    if won:
         follow(store, view.ref, view.seq + 1, after)
-        if state.resting:
-            store.storage.delete(ended_hint(view.ref, state).key)  # it goes on
+    there = store.view(view.ref)
+    if not won and state.resting and there.state.resting:
+        store.storage.put(ended_hint(view.ref, there.state).key, b"")  # we may have taken that one away
     store.storage.delete(hint.key)
-    return store.view(view.ref)
+    return there
 
 
 def _asked_to_stop(view: JobView) -> int | None:

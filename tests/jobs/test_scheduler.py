@@ -346,6 +346,31 @@ class TestWishes:
         assert [claim.ref for claim in claims] == [ref]
         assert [entry.kind for entry in queues.store.log(ref)] == ["suspended", "queued", "claimed"]
 
+    def test_whoever_is_slow_to_take_up_a_job_hides_none_of_its_ends(self, queues: Queues) -> None:
+        (ref,) = queues.add("a")
+        self.wish(queues, ref, "stop", how="cancel")
+        settled_wishes(queues.store, queues.store.view(ref))
+        self.wish(queues, ref, "retry")
+        slow, view = queues.of("slow"), queues.store.view(ref)
+        (ended,) = queues.hints("ended/")
+        step = 0
+
+        def others(op: Op, key: str) -> None:
+            """While it is at its third step another one takes the job up, and a user cancels it once more."""
+            nonlocal step
+            step += 1
+            if step == 3:
+                queues.before = lambda op, key: None
+                settled_wishes(queues.store, queues.store.view(ref))
+                self.wish(queues, ref, "stop", how="cancel")
+                settled_wishes(queues.store, queues.store.view(ref))
+
+        queues.before = others
+        settled_wishes(slow, view)
+        assert [entry.kind for entry in queues.store.log(ref)] == ["cancelled", "queued", "cancelled"]
+        assert queues.hints("ended/") == [ended]
+        assert queues.hints("running/") == []
+
     def test_another_priority_is_another_place_in_the_queue(self, queues: Queues) -> None:
         ref, _ = queues.add("a", 2)
         self.wish(queues, ref, "priority", priority=-10)
