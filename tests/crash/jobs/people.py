@@ -15,6 +15,7 @@ from jobs.spec import RenderJob
 from jobs.steer import reprioritise, resume, retry, stop
 from jobs.store import JobStore
 from jobs.submit import submit_job
+from jobs.sweeper import Sweeper
 from jobs.tenants import Places, read_policy
 from tests.crash.jobs.hub import Process
 from tests.crash.jobs.memory import Bucket
@@ -129,18 +130,26 @@ class User:
 
 
 class Operator:
-    """Cleans up and mends, now and then.
+    """Cleans up, mends and sweeps, now and then.
 
     Args:
         keep_s: age at which ended jobs are reduced to a record; None: never.
         mends: whether it runs fsck.
+        stall_s: see `sweeper.STALL_S`.
     """
 
     def __init__(
-        self, process: Process, store: JobStore, places: Places, keep_s: float | None, mends: bool
+        self,
+        process: Process,
+        store: JobStore,
+        places: Places,
+        keep_s: float | None,
+        mends: bool,
+        stall_s: float,
     ) -> None:
         self.process, self.store, self.places = process, store, places
         self._keep_s, self._mends = keep_s, mends
+        self._sweeper = Sweeper(store, places, stall_s)
 
     def live(self) -> None:
         clock = self.process.clock
@@ -154,5 +163,7 @@ class Operator:
                     )
                 if self._mends:
                     repair(self.store, self.places)
+                if clock.chance.random() < 0.5:
+                    self._sweeper.sweep()  # beside the workers', who take turns
             except IfmdmError:
                 continue  # it says why; another try in a while

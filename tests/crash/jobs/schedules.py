@@ -18,14 +18,14 @@ from jobs.spec import RenderJob
 from tests.crash.jobs.faults import Odds
 from tests.crash.jobs.hub import START
 from tests.crash.jobs.renderer import How, Script
-from tests.crash.jobs.verdict import judge
+from tests.crash.jobs.verdict import judge, judge_forgotten
 from tests.crash.jobs.world import Plan, World, policy
 from tests.crash.reporting import arguments_of, report
 
 LONGEST_S = 4 * 3600.0
 """Simulated seconds after the chaos by which all must be quiet: several backoffs of ten minutes fit in."""
-FULL_S = 1.0
-"""A worker without a free slot looks twenty times a second; in the simulation that would be most of all events."""
+PAUSES = {"FULL_S": 1.0, "IDLE_MOST_S": 10.0}
+"""Longer pauses of workers that wait for a free slot or for jobs: their looks would be most of all events."""
 BLOCK = 50
 """Schedules told in one line."""
 KINDS = {"calm": 1, "answers": 2, "kills": 2, "pauses": 1, "all": 6}
@@ -49,6 +49,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
     chaos_s = chance.uniform(120.0, 500.0)
     shared = chance.choice((0.0, 0.2, 1.0))
     jobs = [_job(chance, number, tenants, shared) for number in range(chance.randint(2, 7))]
+    losses = tuple(chance.uniform(0.0, chaos_s) for _ in range(chance.choice((0, 0, 0, 0, 1, 3))))
     return Plan(
         seed=seed,
         kind=kind,
@@ -64,7 +65,9 @@ def draw(seed: int, kind: str | None = None) -> Plan:
         rogue=kind == "all" and chance.random() < 0.1,
         leave_s=chance.choice((None, None, 60.0)),
         keep_s=chance.choice((None, None, 0.0, 30.0, 200.0)),
-        mends=chance.random() < 0.2,
+        operator=bool(losses) or chance.random() < 0.6,
+        mends=bool(losses) or chance.random() < 0.2,
+        losses=losses,
         page=chance.choice((1000, 1000, 2)),
         picky=chance.random() < 0.2,
     )  # fmt: skip
@@ -116,10 +119,14 @@ def _odds(chance: random.Random, kind: str) -> Odds:
 
 def execute(plan: Plan, trace: int = 120) -> dict[str, int]:
     """Runs a schedule; counts of what happened. Raises Wrong with the last events."""
-    with mock.patch.object(worker, "FULL_S", FULL_S):
+    with mock.patch.multiple(worker, **PAUSES):
         world = World(plan)
         world.run(LONGEST_S)
-    if wrong := judge(world):
+    wrong = judge(world)
+    if not wrong:
+        world.forget()
+        wrong = judge_forgotten(world)
+    if wrong:
         raise Wrong(_explained(world, wrong, trace))
     return {
         "jobs": len(world.wishes.submitted), "requests": world.faults.requests,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.entries import TERMINAL
 from jobs.heartbeat import TAKEOVER_S
-from jobs.names import Later, Marker, minute
+from jobs.names import Later, Marker, minute, next_holder, output_holder
 from tests.crash.jobs.memory import sha256_of
 from tests.crash.jobs.watch import Followed
 from tests.crash.jobs.world import RESTART_S, World
@@ -30,6 +30,30 @@ def judge(world: World) -> list[str]:
     wrong += _outputs(world) + _hints(world) + _stops(world)
     if world.plan.kind == "kills" and any(took > TAKEN_OVER_S for took in world.watch.takeovers):
         wrong.append(f"taken over only after {max(world.watch.takeovers):.0f} s")
+    return wrong
+
+
+def judge_forgotten(world: World) -> list[str]:
+    """What is left a year later of jobs that have ended."""
+    wrong = [*world.watch.wrong, *world.hub.crashed]
+    entered = {job.name.partition("/")[2]: job for job in world.watch.jobs.values() if job.spec is not None}
+    suspended = [id for id, job in entered.items() if job.state["state"] == "suspended"]
+    store = world.buckets["store"]
+    for folder in ("jobs/", "attempts/", "ended/", "webhooks/"):
+        wrong += [
+            f"left a year later: {key}"
+            for key in store.under(folder)
+            if not any(id in key for id in suspended)
+        ]
+    for key in store.under("kept/"):
+        if next_holder(store.objects[key].data.decode()) not in store.objects:
+            wrong.append(f"left a year later: {key}")
+    for id, job in entered.items():
+        assert job.spec is not None
+        holder = output_holder(job.spec["job"]["output"], job.spec["holder"])
+        # An earlier right stays as long as a later one does, and that of a submit that died does.
+        if id not in suspended and holder in store.objects and next_holder(holder) not in store.objects:
+            wrong.append(f"left a year later: {holder} of {job.name}")
     return wrong
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ifmdm_core.storage import Storage
 from ifmdm_core.uri import Uri
 from jobs.entries import LAYOUT, TERMINAL
+from jobs.gc import collect
 from jobs.names import STORE, tenant_key
 from jobs.spec import RenderJob
 from jobs.store import JobStore
@@ -50,6 +51,7 @@ class Plan:
     rogue: bool = False
     leave_s: float | None = None
     """Mean seconds between two workers being told to leave."""
+    operator: bool = False
     keep_s: float | None = None
     """See `Operator`."""
     mends: bool = False
@@ -97,7 +99,7 @@ class World:
         mine = [self.plan.jobs[number :: self.plan.users] for number in range(self.plan.users)]
         for number, jobs in enumerate(mine):
             self._start_user(number, [(tenant, job) for tenant, job, _ in jobs])
-        if self.plan.keep_s is not None or self.plan.mends:
+        if self.plan.operator:
             self._start_operator()
         for after_s in self.plan.losses:
             self.hub.wake(self._lose_hints, after_s)
@@ -120,6 +122,19 @@ class World:
             logger.removeHandler(handler)
             logger.propagate, level = before
             logger.setLevel(level)
+
+    def forget(self) -> None:
+        """Afterwards, in a year in which nothing goes wrong: everything that has ended is cleaned up."""
+        process = self._process("gc")
+
+        def live() -> None:
+            for _ in range(4):
+                self.hub.now += 100 * 86_400.0
+                for everything in (False, True):
+                    collect(self.store(process), dry_run=False, everything=everything)
+
+        actor = process.spawn(live, "gc")
+        self.hub.run(lambda: actor.dead)
 
     def storage(self, process: Process, uri: Uri) -> Storage:
         """A place as a process sees it."""
@@ -189,7 +204,12 @@ class World:
     def _start_operator(self) -> None:
         process = self._process(f"op.{len(self.processes)}")
         operator = Operator(
-            process, self.store(process), self.places(process), self.plan.keep_s, self.plan.mends
+            process,
+            self.store(process),
+            self.places(process),
+            self.plan.keep_s,
+            self.plan.mends,
+            self.plan.stall_s,
         )
         self._keep_alive(process, process.spawn(operator.live, "op"), self._start_operator)
 
