@@ -15,9 +15,13 @@ demo: $(VENV)/.render  ## render the bundled portrait and speech to ./out/
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/python -m pytest
 
-chaos: $(VENV)/.dev  ## seeded kills under datasets and trainings; writes docs/chaos.log and docs/chaos-training.log
+chaos: $(VENV)/.dev  ## seeded kills and faults under datasets, trainings and render jobs; writes docs/chaos*.log
 	$(BIN)/python -m tests.crash.schedules --seeds 0:20 --log docs/chaos.log
 	$(BIN)/python -m tests.crash.training_schedules --seeds 0:12 --log docs/chaos-training.log
+	$(BIN)/python -m tests.crash.jobs.schedules --seeds 0:2000 --log docs/chaos-jobs.log
+	$(BIN)/python -m tests.crash.jobs.mutations --log docs/chaos-jobs-mutations.log
+	$(BIN)/python -m tests.crash.job_processes all --log docs/chaos-job-processes.log
+	$(BIN)/python -m tests.crash.job_processes manifest --rows 1000
 
 clean:  ## remove the environment and everything made by these targets
 	rm -rf $(VENV) out .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
