@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -93,7 +94,7 @@ def keep_out(root: Uri, tenant: str, uri: str, field: str) -> None:
 
 
 class Places:
-    """Opens what jobs name, within what their tenant may reach. Keeps what it has opened.
+    """Opens what jobs name, within what their tenant may reach. Keeps what it has opened. For any number of threads.
 
     Args:
         s3: how buckets are reached.
@@ -102,6 +103,7 @@ class Places:
     def __init__(self, s3: S3Config | None = None) -> None:
         self._s3 = s3
         self._open: dict[str, Storage] = {}
+        self._turn = threading.Lock()
 
     def at(self, uri: str, allowed: tuple[str, ...], field: str) -> tuple[Storage, str]:
         """The store and the key that `uri` means.
@@ -129,6 +131,7 @@ class Places:
         raise error
 
     def _storage(self, prefix: str) -> Storage:
-        if prefix not in self._open:
-            self._open[prefix] = open_storage(prefix, self._s3)
-        return self._open[prefix]
+        with self._turn:
+            if prefix not in self._open:
+                self._open[prefix] = open_storage(prefix, self._s3)
+            return self._open[prefix]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ifmdm_core.errors import BadInput, Forbidden
 from ifmdm_core.storage.faults import s3_errors
+
+_turn = threading.Lock()
+_descriptions: Any = None
 
 
 class S3Config(BaseModel):
@@ -83,6 +87,7 @@ def _session(config: S3Config) -> Any:
         session = boto3.Session(profile_name=config.profile, region_name=config.region)
     except BotoCoreError as error:
         raise BadInput(f"S3 profile {config.profile!r}: {error}") from None
+    _share_descriptions(session._session)
     if config.role_arn is None:
         return session
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
@@ -99,5 +104,14 @@ def _session(config: S3Config) -> Any:
     with s3_errors(config.role_arn):
         credentials.get_frozen_credentials()
     core = get_session()
+    _share_descriptions(core)
     core._credentials = credentials
     return boto3.Session(botocore_session=core, region_name=session.region_name)
+
+
+def _share_descriptions(session: Any) -> None:
+    """Lets a botocore session read its description of S3 where earlier ones have: parsed, it takes 12 MB and 0.5 s."""
+    global _descriptions
+    with _turn:
+        _descriptions = _descriptions or session.get_component("data_loader")
+    session.register_component("data_loader", _descriptions)

@@ -43,6 +43,7 @@ class S3Storage:
         # A conditional put that is retried inside the client meets its own first write and reports a loss.
         self._once = s3_client(config, attempts=1)
         self._prefix = root.path.rstrip("/") + "/" if root.path.rstrip("/") else ""
+        self._bucket_is_there = False
         self._presigning: Any = None
         self._arrow: Any = None
         self._arrow_since = -math.inf
@@ -245,10 +246,14 @@ class S3Storage:
                 return None
 
     def _require_bucket(self, name: str) -> None:
+        """Raises NotFound where there is no bucket; asked once, since buckets seldom go."""
         from botocore.exceptions import ClientError
 
+        if self._bucket_is_there:
+            return
         try:
             self._client.head_bucket(Bucket=self.root.bucket)
+            self._bucket_is_there = True
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 raise no_bucket(name) from None

@@ -31,3 +31,8 @@ def test_credentials_of_a_role_are_taken_anew_before_they_run_out(
     monkeypatch.setattr("botocore.credentials._local_now", lambda: later)
     monkeypatch.setattr(credentials, "_time_fetcher", lambda: later)
     assert credentials.get_frozen_credentials() != first
+
+
+def test_clients_share_what_describes_s3_to_them(s3_config: S3Config) -> None:
+    first, second = (s3_client(s3_config).meta.service_model for _ in range(2))
+    assert first._service_description is second._service_description  # 12 MB and half a second each, else

@@ -85,6 +85,14 @@ def test_a_missing_bucket_is_not_found(s3_config: S3Config) -> None:
         open_storage("s3://absent-bucket", s3_config).put("a", b"")
 
 
+def test_absent_keys_cost_one_request_each_once_the_bucket_is_known(flaky_s3: FaultProxy) -> None:
+    store = open_storage("s3://renders/absent", flaky_s3.config)
+    assert store.info("a") is None
+    before = len(flaky_s3.seen)
+    assert [store.info("b"), store.age("c"), store.digest("d")] == [None, None, None]
+    assert [method for method, _ in flaky_s3.seen[before:]] == ["HEAD"] * 3
+
+
 def test_a_store_that_does_not_answer_is_unavailable(s3_config: S3Config) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
