@@ -18,8 +18,10 @@ from jobs.store import JobStore
 from jobs.sweeper import STALL_S, Sweeper
 from jobs.tenants import Places
 
-IDLE_S, IDLE_MOST_S = 0.5, 2.0
-"""Pause of a worker that found nothing, doubled up to the longest."""
+IDLE_PART = 1 / 30
+"""Of the time for which a worker has found nothing, the part that it pauses: the longer idle, the less it asks."""
+IDLE_S, IDLE_MOST_S = 0.5, 10.0
+"""The shortest and the longest of these pauses, give or take half."""
 FULL_S = 0.05
 """Pause between two looks for a free slot."""
 SWEEPS = 3
@@ -70,18 +72,18 @@ class Worker:
     def work(self) -> None:
         """Claims and renders until told to leave, then waits until everything is given back."""
         self._first_beat()
-        pause = IDLE_S
+        clock = self.store.clock
+        idle_since = clock.monotonic()
         while not self.leaving:
             if len(self.jobs) >= self.slots or self._alone:
-                self.store.clock.sleep(FULL_S)
-                continue
-            if self._begin_one():
-                pause = IDLE_S
-                continue
-            self.store.clock.sleep(pause * self.store.clock.chance.uniform(0.5, 1.5))
-            pause = min(IDLE_MOST_S, 2 * pause)
+                clock.sleep(FULL_S)
+            elif self._begin_one():
+                idle_since = clock.monotonic()
+            else:
+                pause = (clock.monotonic() - idle_since) * IDLE_PART
+                clock.sleep(min(IDLE_MOST_S, max(IDLE_S, pause)) * clock.chance.uniform(0.5, 1.5))
         while self.jobs:
-            self.store.clock.sleep(FULL_S)
+            clock.sleep(FULL_S)
 
     def beat(self) -> None:
         """Shows that it is alive, and how far its jobs are. Raises Unavailable."""
