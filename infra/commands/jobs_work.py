@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+WORKER = "worker "
+"""Before the name of a worker in this process, where it is told."""
 LOOK_S = 1.0
 """Between two looks at how far the workers are."""
 
@@ -153,6 +155,7 @@ def _here(
 
     hosted = HostedWorker(options, LocalBundles(options.serve))
     thread = hosted.begin()
+    _say(f"{WORKER}{hosted.process.store.by}")
     with _told(lambda: [hosted.status()]) as tell:
         while thread.is_alive() and not over.wait(LOOK_S):
             tell()

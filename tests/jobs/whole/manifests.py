@@ -17,8 +17,9 @@ import av
 from PIL import Image
 
 from ifmdm_core.media.audio import read_audio
-from ifmdm_core.storage import Storage
+from ifmdm_core.storage import S3Config, Storage, open_storage
 from tests.benchmarks.serve_clients import SAMPLES, speech_wav
+from tests.jobs.whole.commands import WorkProcess, ifmdm
 
 BAD = 10
 """Ways in which a row can be bad; a manifest has all of them for every PER_BAD rows."""
@@ -45,6 +46,23 @@ class Inputs:
     portraits: list[str]
     sounds: list[tuple[str, int]]
     bad: dict[str, str]
+
+
+def run_manifest(rows: int, base: str, s3: S3Config, folder: Path) -> dict[str, Any]:
+    """All of it: inputs, manifest, submit, work, results and what they must be; figures. `base` is a free prefix."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest, results, root = folder / "jobs.csv", folder / "results.jsonl", f"{base}/jobs"
+    endpoint = ("--endpoint", str(s3.endpoint))
+    store = ("--root", root, *endpoint)
+    expected = write_manifest(manifest, rows, put_inputs(open_storage(base, s3)), f"{base}/videos")
+    ifmdm("jobs", "init", root, *endpoint)
+    ifmdm("jobs", "submit", "--manifest", str(manifest), *store, codes=(2,))
+    settings = ("--set", f"root={folder / 'stages'}", "--slots", "3", "--until-done")
+    with WorkProcess(root, folder / "work.log", "--local", *settings, *endpoint) as work:
+        assert work.wait(100 + 3 * rows) == 0, work.last_words()
+    ifmdm("jobs", "results", "--manifest", str(manifest), "-o", str(results), *store)
+    ifmdm("jobs", "fsck", *store)
+    return check_results(results, expected, open_storage(f"{base}/videos", s3))
 
 
 def put_inputs(storage: Storage) -> Inputs:
