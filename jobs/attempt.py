@@ -20,7 +20,7 @@ from jobs.names import Running
 from jobs.rendering.contract import Halt, Rendered, Renderer, Source, Task, spent
 from jobs.scheduler import Claim
 from jobs.settle import settle
-from jobs.store import JobStore
+from jobs.store import JobStore, JobView
 from jobs.tenants import Places, keep_out, read_policy
 
 LOOK_S = 5.0
@@ -63,6 +63,8 @@ class Attempt:
         self.progress, self._leaving = progress, leaving
         self._looked_at = store.clock.monotonic()
         self._done: tuple[int, int] = (-1, -1)
+        self._asked: tuple[int, ...] = (claim.seq - 1, claim.seq)
+        """Entries after which a user may have asked to stop; the first look sees what the claim just missed."""
 
     def run(self) -> None:
         """The attempt to its end; the verdict and what follows are in the store afterwards.
@@ -136,9 +138,11 @@ class Attempt:
         try:
             if storage.info(ref.log(seq + 1)) is not None or storage.info(ref.final) is not None:
                 raise Stopped("taken")
-            if storage.info(ref.wish(seq, "stop")) is not None:
-                how = self.store.read_wish(ref, seq, "stop").get("how")
-                raise Stopped("suspended" if how == "suspend" else "cancelled")
+            for asked in self._asked:
+                if storage.info(ref.wish(asked, "stop")) is not None:
+                    how = self.store.read_wish(ref, asked, "stop").get("how")
+                    raise Stopped("suspended" if how == "suspend" else "cancelled")
+            self._asked = (seq,)
         except Unavailable:
             pass  # the verdict's slot decides in the end; another look in a while
 
@@ -181,13 +185,18 @@ class Attempt:
     def _verdict(self, kind: Kind, after: JobState, local: Path | None = None) -> None:
         """Writes it, if nobody has, then does what follows."""
         ref, seq = self.claim.ref, self.claim.seq + 1
-        self._patiently(lambda: self.store.append(ref, seq, kind, after))
-        self._let_go(local)
+        if self._patiently(lambda: self.store.append(ref, seq, kind, after)):
+            self._follow(JobView(ref, seq, after, frozenset(), False, self.claim.record, None), local)
+        else:
+            self._let_go(local)
 
     def _let_go(self, local: Path | None = None) -> None:
-        """What follows from the log as it is now, ours or another's; our hint goes with it."""
+        """What follows from the log as others have left it."""
+        self._follow(self._patiently(lambda: self.store.view(self.claim.ref)), local)
+
+    def _follow(self, view: JobView, local: Path | None) -> None:
+        """What follows from the job's last entry; our hint goes with it."""
         hint = Running(self.store.by, self.claim.ref, self.claim.seq)
-        view = self._patiently(lambda: self.store.view(self.claim.ref))
         ours = view.state.video is not None and view.state.video.epoch == self.claim.state.epoch
         view = self._patiently(lambda: settle(self.store, self.places, view, hint, local if ours else None))
         if view.state.state == "running" and view.seq > self.claim.seq:

@@ -22,8 +22,10 @@ TRIES = 6
 
 def publish(
     store: JobStore, places: Places, record: JobRecord, seq: int, state: JobState, local: Path | None = None
-) -> None:
+) -> JobState | None:
     """Uploads the video of the `done` entry `seq`, then writes what became of it as entry seq + 1.
+
+    Returns the state after that entry, None where another wrote it.
 
     Does nothing where that entry is there already: the user may have moved the video since. What cannot be remedied
     by trying again (something else is at the output, no right to write there) is written as `failed`.
@@ -39,14 +41,14 @@ def publish(
     try:
         _to_output(store, places, record, seq, video, local)
     except _Settled:
-        return
+        return None
     except Unavailable:
         raise
     except IfmdmError as error:
-        fault = Fault.of(error)
-        store.append(ref, seq + 1, "failed", entries.not_published(state, fault))
-        return
-    store.append(ref, seq + 1, "published", entries.published(state))
+        after = entries.not_published(state, Fault.of(error))
+        return after if store.append(ref, seq + 1, "failed", after) else None
+    after = entries.published(state)
+    return after if store.append(ref, seq + 1, "published", after) else None
 
 
 class _Settled(Exception):

@@ -6,9 +6,10 @@ nothing is left undone when somebody dies on the way: the sweeper finds the hint
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from jobs.entries import JobState
+from jobs.entries import JobRecord, JobState
 from jobs.names import Ended, JobRef, Later, Marker, Running, Webhook, day, minute
 from jobs.publish import publish
 from jobs.store import JobStore, JobView
@@ -28,23 +29,27 @@ def settle(
     Raises Unavailable: try again; the hint is still there.
     """
     if view.state.state == "done" and not view.final:
-        publish(store, places, store.record(view.ref), view.seq, view.state, local)
-        view = store.view(view.ref)
+        record = view.record or store.record(view.ref)
+        after = publish(store, places, record, view.seq, view.state, local)
+        if after is None:
+            view = store.view(view.ref)
+        else:
+            view = replace(view, seq=view.seq + 1, state=after, wishes=frozenset(), record=record, entry=None)
     if view.state.state == "running" and not view.final:
         return view
     if not view.final:
-        follow(store, view.ref, view.seq, view.state)
+        follow(store, view.ref, view.seq, view.state, view.record)
     if hint is not None:
         store.storage.delete(hint.key)
     return view
 
 
-def follow(store: JobStore, ref: JobRef, seq: int, state: JobState) -> None:
-    """The hints that a job in this state has."""
+def follow(store: JobStore, ref: JobRef, seq: int, state: JobState, record: JobRecord | None = None) -> None:
+    """The hints that a job in this state has. `record` is read where it is not given and matters."""
     if state.state == "queued":
         store.storage.put(waiting_key(ref, seq, state, store.clock.now()), b"")
     elif state.resting:
-        if state.terminal and store.record(ref).job.callback is not None:
+        if state.terminal and (record or store.record(ref)).job.callback is not None:
             store.storage.put(Webhook(ref, seq).key, b"")
         store.storage.put(ended_hint(ref, state).key, b"")
 

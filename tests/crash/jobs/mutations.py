@@ -73,8 +73,8 @@ MUTATIONS = (
     Mutation(
         "no entry `published`",
         "publish.py",
-        '    store.append(ref, seq + 1, "published", entries.published(state))\n',
-        "",
+        '    return after if store.append(ref, seq + 1, "published", after) else None\n',
+        "    return after\n",
     ),
     Mutation(
         "markers are deleted without a look at their number",
@@ -153,10 +153,10 @@ MUTATIONS = (
     Mutation(
         "another's verdict is overwritten",
         "attempt.py",
-        "        self._patiently(lambda: self.store.append(ref, seq, kind, after))\n",
+        "        if self._patiently(lambda: self.store.append(ref, seq, kind, after)):\n",
         "        if not self._patiently(lambda: self.store.append(ref, seq, kind, after)):\n"
         "            self.store.storage.delete(ref.log(seq))\n"
-        "            self._patiently(lambda: self.store.append(ref, seq, kind, after))\n",
+        "        if self._patiently(lambda: self.store.append(ref, seq, kind, after)):\n",
     ),
     Mutation(
         "a wish to stop that its claim did not see is forgotten",
