@@ -332,8 +332,7 @@ def _apply(store: JobStore, view: JobView) -> JobView | None:
 
 
 def _asked_to_stop(view: JobView) -> int | None:
-    """The entry after which a user asked to stop; also that of a claim which has come to nothing since."""
-    if view.wished("stop"):
-        return view.seq
+    """The entry after which a user asked to stop; also that of, or before, a claim that has come to nothing since."""
     fruitless = view.entry is not None and view.entry.kind in ("released", "lost", "failed")
-    return view.seq - 1 if fruitless and (view.seq - 1, "stop") in view.wishes else None
+    asked = (view.seq, view.seq - 1, view.seq - 2) if fruitless else (view.seq,)
+    return next((seq for seq in asked if (seq, "stop") in view.wishes), None)

@@ -217,3 +217,29 @@ def test_a_job_whose_deadline_has_passed_is_not_retried(disk: SmallStore) -> Non
 def test_priorities_beyond_the_range_are_refused(disk: SmallStore) -> None:
     with pytest.raises(BadInput, match="from -1000 to 1000"):
         steer.reprioritise(disk.store, disk.submit("a"), 1001)
+
+
+@pytest.mark.parametrize("ends", ["looks", "leaves"])
+def test_a_wish_that_a_claim_just_missed_is_seen_by_its_worker_or_the_next(
+    disk: SmallStore, ends: str
+) -> None:
+    """Its user may write no logs, and so cannot know of the claim either."""
+    ref = disk.submit("a")
+    worker = disk.worker()
+
+    def between(task: Task) -> None:
+        disk.store.wish(
+            ref, 0, "stop", {"how": "suspend"}
+        )  # written before the claim, after its claimant had looked
+        if ends == "looks":
+            disk.clock.passed += 6
+        worker.leaving = True
+
+    disk.renderer.between = between
+    if ends == "looks":
+        disk.work()
+        assert disk.kinds(ref) == ["claimed", "suspended"]
+    else:
+        worker.work()
+        disk.work()
+        assert disk.kinds(ref) == ["claimed", "released", "suspended"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from ifmdm_core.errors import Unavailable
+from ifmdm_core.errors import Forbidden, Unavailable
 from tests.crash.jobs.hub import Actor, Hub, Killed, Process
 from tests.crash.jobs.memory import WRITES, Gate, Op
 
@@ -64,7 +64,6 @@ class Faults:
     """Between all processes and all buckets.
 
     Args:
-        odds: kills, pauses, slowness and outages are only for processes that are not in `spared`.
         traced: events that are kept for people to read.
 
     Attributes:
@@ -84,8 +83,8 @@ class Faults:
         self.seen: Callable[[Actor, Op, str, Any], None] = lambda actor, op, key, result: None
         """Told of every effect and its result."""
         self.trace: deque[Event] = deque(maxlen=traced)
-        self.spared: set[str] = set()
-        """Names of processes that are neither killed nor paused nor cut off."""
+        self.bound: set[str] = set()
+        """Names of processes that may not write logs, nor hints of what runs."""
         self.requests = 0
         self.slow = 0
         """Requests on their way that take seconds."""
@@ -106,27 +105,12 @@ class Faults:
         actor = getcurrent()
         assert isinstance(actor, Actor)
         self.requests += 1
-        chance, odds = self._chance, self.odds
-        at_risk = self._at_risk(op, key) if self.on else 0.0
-        spared = process.name in self.spared
         issued = self.issuing(actor, op, key)
-        latency = chance.expovariate(60.0)
-        if self._hit(at_risk, odds.slow) and not spared:
-            latency = chance.choice((2.0, 8.0, 25.0, 100.0))
-            self._happened("slow", process, latency)
-            self.slow += 1
-            self.hub.wake(self._arrived, latency)
-        self.hub.wait(latency)
-        if not spared:
-            if self._hit(at_risk, odds.outage):
-                seconds = chance.choice((3.0, 20.0, 70.0, 150.0, 420.0))
-                self._out_until[process.name] = self.hub.now + seconds
-                self._happened("outage", process, seconds)
-            self._interrupt(process, at_risk)
-            if self.on and self._out_until.get(process.name, 0.0) > self.hub.now:
-                process.troubled()
-                self._note(actor, op, key, "out")
-                raise Unavailable(f"{key}: the store is out of reach")
+        at_risk = self._at_risk(op, key) if self.on else 0.0
+        self._travel(process, actor, op, key, at_risk)
+        if process.name in self.bound and op in WRITES and ("/log/" in key or ":running/" in key):
+            self._note(actor, op, key, "403")
+            raise Forbidden(f"{key} is refused")
         fault = self._drawn(op, at_risk)
         if fault is not None:
             self._happened(fault, process)
@@ -134,18 +118,37 @@ class Faults:
             self._note(actor, op, key, "503")
             raise Unavailable(f"{key}: the store answered 503")
         if fault == "late":
-            seconds = chance.choice((0.5, 3.0, 12.0, 45.0))
+            seconds = self._chance.choice((0.5, 3.0, 12.0, 45.0))
             self.hub.wake(lambda: self._effect(actor, op, key, effect, issued, "late"), seconds)
             self._note(actor, op, key, "no answer, not yet done")
             raise Unavailable(f"{key}: no answer")
         result = self._effect(actor, op, key, effect, issued, fault or "")
-        if not spared:
-            self._interrupt(process, at_risk)
+        self._interrupt(process, at_risk)
         if fault == "after":
             raise Unavailable(f"{key}: no answer")
         if fault == "denied":
             return False
         return result
+
+    def _travel(self, process: Process, actor: Actor, op: Op, key: str, at_risk: float) -> None:
+        """The way to the store: takes time, and may lead nowhere."""
+        chance = self._chance
+        latency = chance.expovariate(60.0)
+        if self._hit(at_risk, self.odds.slow):
+            latency = chance.choice((2.0, 8.0, 25.0, 100.0))
+            self._happened("slow", process, latency)
+            self.slow += 1
+            self.hub.wake(self._arrived, latency)
+        self.hub.wait(latency)
+        if self._hit(at_risk, self.odds.outage):
+            seconds = chance.choice((3.0, 20.0, 70.0, 150.0, 420.0))
+            self._out_until[process.name] = self.hub.now + seconds
+            self._happened("outage", process, seconds)
+        self._interrupt(process, at_risk)
+        if self.on and self._out_until.get(process.name, 0.0) > self.hub.now:
+            process.troubled()
+            self._note(actor, op, key, "out")
+            raise Unavailable(f"{key}: the store is out of reach")
 
     def _arrived(self) -> None:
         self.slow -= 1

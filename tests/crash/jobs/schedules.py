@@ -62,6 +62,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
         stall_s=chance.uniform(100.0, 200.0),
         skew_s=chance.choice((0.0, 60.0, 600.0)),
         whim_s=chance.choice((5.0, 20.0, 60.0, None)),
+        bound=chance.random() < 0.2,
         rogue=kind == "all" and chance.random() < 0.1,
         leave_s=chance.choice((None, None, 60.0)),
         keep_s=chance.choice((None, None, 0.0, 30.0, 200.0)),
@@ -86,9 +87,9 @@ def _job(
     if number and chance.random() < shared:  # two jobs, one output
         values["output"] = f"s3://films/{tenant}/{chance.randrange(number)}.mp4"
     if chance.random() < 0.15:
-        values["not_before"] = START + chance.uniform(0.0, 500.0)
+        values["not_before"] = START + chance.uniform(0.0, 300.0)
     if chance.random() < 0.15:
-        values["deadline"] = START + chance.uniform(600.0, 2000.0)
+        values["deadline"] = START + chance.uniform(301.0, 800.0)
     if chance.random() < 0.3:
         values["callback"] = "https://hook.example/told"
     fates: tuple[How, ...] = ()

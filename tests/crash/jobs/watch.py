@@ -120,7 +120,7 @@ class Watch:
             elif parts[3] == "log":
                 self._log(job, int(parts[4].removesuffix(".json")), now, before)
         elif parts[0] == "attempts" and key.endswith("/video.mp4"):
-            self._video(self.followed(f"{parts[1]}/{parts[2]}"), int(parts[3]), now, before)
+            self._video(self.followed(f"{parts[1]}/{parts[2]}"), key, now)
 
     def _spec(self, job: Followed, now: Object | None, before: Object | None) -> None:
         if now is None:
@@ -225,15 +225,14 @@ class Watch:
                     return job, entry["seq"]
         return None
 
-    def _video(self, job: Followed, epoch: int, now: Object | None, before: Object | None) -> None:
+    def _video(self, job: Followed, key: str, now: Object | None) -> None:
         if job.final:
             return
-        video = job.state.get("video")
-        if job.state["state"] == "done" and video["epoch"] == epoch:
+        if job.state["state"] == "done" and job.state["video"]["key"] == key:
             if now is None:
-                self.say(f"{job.name}: the video of its done epoch {epoch} deleted before it was published")
-            elif sha256_of(now.data) != video["sha256"]:
-                self.say(f"{job.name}: the video of its done epoch {epoch} overwritten")
+                self.say(f"{job.name}: the video of its done epoch deleted before it was published")
+            elif sha256_of(now.data) != job.state["video"]["sha256"]:
+                self.say(f"{job.name}: the video of its done epoch overwritten")
 
     def _put_out(self, key: str, before: Object | None) -> None:
         self.order += 1

@@ -48,6 +48,8 @@ class Plan:
     skew_s: float = 0.0
     """Clocks are wrong by up to so much, and jump within that."""
     whim_s: float | None = 60.0
+    bound: bool = False
+    """Whether users may write neither logs nor hints of what runs; then workers do what they wish."""
     rogue: bool = False
     leave_s: float | None = None
     """Mean seconds between two workers being told to leave."""
@@ -194,6 +196,8 @@ class World:
 
     def _start_user(self, number: int, jobs: list[tuple[str, RenderJob]]) -> None:
         process = self._process(f"u{number}.{len(self.processes)}")
+        if self.plan.bound:
+            self.faults.bound.add(process.name)
         user = User(
             process, self.store(process), self.places(process), self.watch, self.buckets["films"], self.wishes, jobs,
             self.plan.whim_s, self.plan.rogue, over=lambda: not self.faults.on,
