@@ -13,7 +13,9 @@ import pytest
 from ifmdm_core.errors import Forbidden
 from ifmdm_core.storage import S3Config, open_storage
 from jobs import steer
+from jobs.fsck import repair_when_due
 from jobs.store import JobStore
+from jobs.sweeper import Sweeper
 from jobs.tenants import Places
 from tests.jobs.small_store import SmallStore
 
@@ -79,7 +81,12 @@ def test_a_submitter_a_worker_and_a_reader_have_what_they_need(small: SmallStore
     steer.stop(submitter.store, second, "cancel")
     assert submitter.state(second) == "queued"  # its log is not a submitter's to write
 
-    _as_user(small, as_("worker")).work()
+    worker = _as_user(small, as_("worker"))
+    worker.work()
+    sweeper = Sweeper(worker.store, worker.places)
+    assert sweeper.due()
+    assert not sweeper.sweep().problems
+    assert repair_when_due(worker.store, worker.places, 3600.0) is not None
 
     reader = _as_user(small, as_("reader"))
     assert (reader.state(first), reader.state(second)) == ("published", "cancelled")
