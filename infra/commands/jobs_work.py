@@ -15,7 +15,7 @@ import typer
 
 from ifmdm_core.commands.s3_options import EndpointOption, ProfileOption, RoleOption, s3_config
 from ifmdm_core.config import load_config
-from ifmdm_core.errors import Unavailable
+from ifmdm_core.errors import BadInput, Unavailable
 from ifmdm_core.storage import Storage, open_storage
 from infra.commands.job_options import PrivateWebhooksOption, WebhookSecretOption, work_options
 from serve.config import ServeConfig
@@ -104,6 +104,11 @@ def work(
     """
     from infra.app import resolved
 
+    if local and (workers > 1 or ray is not None):
+        raise BadInput(
+            "--local is one worker without Ray",
+            fix="start the command several times, or leave --local out",
+        )
     given = list(settings or ())
     if config is None and not any(setting.startswith("root=") for setting in given):
         given.append("root=ifmdm-service")
