@@ -153,7 +153,7 @@ def test_show_tells_the_whole_life(disk: SmallStore, jobs: Commands) -> None:
     disk.renderer.faults = flaky
     ref = disk.submit("a", labels={"team": "red"}, controls={"steps": 4}, priority=3)
     disk.work()
-    disk.clock.passed += 60
+    disk.clock.passed += 120  # a job that is to come later comes at a whole minute
     disk.worker().sweeper.sweep()
     disk.work()
     said = jobs("show", ref.id[:8]).out
