@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-MOST = 600
+MOST = 1500
 """Schedules that a mutation has to turn red."""
 _WRONG = re.compile(r"Wrong: seed (\d+) \(\w+\): (.*)")
 

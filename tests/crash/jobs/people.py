@@ -51,16 +51,17 @@ class User:
         jobs: (tenant, job) to submit, first of all.
         pause_s: mean seconds between two whims afterwards; None: it has none.
         rogue: does not wait for `published` before touching outputs.
+        mover: does little else than touching them.
         over: whether it has no more whims.
     """
 
     def __init__(
         self, process: Process, store: JobStore, places: Places, watch: Watch, outputs: Bucket, wishes: Wishes,
-        jobs: list[tuple[str, RenderJob]], pause_s: float | None, rogue: bool, over: Callable[[], bool],
+        jobs: list[tuple[str, RenderJob]], pause_s: float | None, rogue: bool, mover: bool, over: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.process, self.store, self.places = process, store, places
         self._watch, self._outputs, self._wishes = watch, outputs, wishes
-        self._jobs, self._pause_s, self._rogue = jobs, pause_s, rogue
+        self._jobs, self._pause_s, self._rogue, self._mover = jobs, pause_s, rogue, mover
         self._over = over
 
     def live(self) -> None:
@@ -74,9 +75,9 @@ class User:
                 return
             if known := sorted(self._wishes.submitted):
                 out = [name for name in known if self._watch.followed(name).output in self._outputs.objects]
-                self._whim(
-                    clock.chance, clock.chance.choice(out if out and clock.chance.random() < 0.5 else known)
-                )
+                at_outputs = clock.chance.random() < (0.95 if self._mover else 0.5)
+                if out or not at_outputs:
+                    self._whim(clock.chance, clock.chance.choice(out if at_outputs else known))
 
     def _submit(self, tenant: str, job: RenderJob) -> None:
         def do() -> None:
@@ -112,8 +113,8 @@ class User:
 
     def _touch(self, chance: random.Random, name: str) -> None:
         key = self._watch.followed(name).output
-        if key in self._outputs.objects and chance.random() < 0.6:
-            if chance.random() < 0.6:
+        if key in self._outputs.objects and chance.random() < 0.9:
+            if chance.random() < 0.8:
                 self._outputs.remove(key)
             else:
                 self._outputs.write(key, b"another film of the user's")

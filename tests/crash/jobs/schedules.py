@@ -49,11 +49,12 @@ def draw(seed: int, kind: str | None = None) -> Plan:
     chaos_s = chance.uniform(120.0, 500.0)
     shared = chance.choice((0.0, 0.2, 1.0))
     jobs = [_job(chance, number, tenants, shared) for number in range(chance.randint(2, 7))]
+    odds = _odds(chance, kind)
     losses = tuple(chance.uniform(0.0, chaos_s) for _ in range(chance.choice((0, 0, 0, 0, 1, 3))))
     return Plan(
         seed=seed,
         kind=kind,
-        odds=_odds(chance, kind),
+        odds=odds,
         workers=tuple(chance.randint(1, 2) for _ in range(chance.randint(2, 3))),
         users=chance.randint(1, 2),
         jobs=tuple(jobs),
@@ -61,7 +62,8 @@ def draw(seed: int, kind: str | None = None) -> Plan:
         chaos_s=chaos_s,
         stall_s=chance.uniform(100.0, 200.0),
         skew_s=chance.choice((0.0, 60.0, 600.0)),
-        whim_s=chance.choice((5.0, 20.0, 60.0, None)),
+        whim_s=2.0 if odds.focus == "films:" else chance.choice((5.0, 20.0, 60.0, None)),
+        movers=odds.focus == "films:",
         bound=chance.random() < 0.2,
         rogue=kind == "all" and chance.random() < 0.1,
         leave_s=chance.choice((None, None, 60.0)),

@@ -48,6 +48,8 @@ class Plan:
     skew_s: float = 0.0
     """Clocks are wrong by up to so much, and jump within that."""
     whim_s: float | None = 60.0
+    movers: bool = False
+    """Whether users do little else than taking away what was published."""
     bound: bool = False
     """Whether users may write neither logs nor hints of what runs; then workers do what they wish."""
     rogue: bool = False
@@ -200,7 +202,8 @@ class World:
             self.faults.bound.add(process.name)
         user = User(
             process, self.store(process), self.places(process), self.watch, self.buckets["films"], self.wishes, jobs,
-            self.plan.whim_s, self.plan.rogue, over=lambda: not self.faults.on,
+            self.plan.whim_s, self.plan.rogue, self.plan.movers,
+            over=lambda: not self.faults.on,
         )  # fmt: skip
         self._people.append(process.spawn(user.live, "user"))
         self._keep_alive(process, self._people[-1], lambda: self._start_user(number, jobs))
