@@ -18,6 +18,7 @@ from jobs.names import JobRef, Marker
 from jobs.scheduler import Scheduler
 from jobs.store import JobStore
 from jobs.sweeper import Sweeper
+from tests.benchmarks.counted_storage import GET, CountedStorage, Requests
 from tests.jobs.small_store import SmallStore
 
 
@@ -86,6 +87,29 @@ def test_a_store_as_it_should_be_has_no_findings(small: SmallStore) -> None:
     small.grow_older(8 * DAY_S)
     collect(small.store, dry_run=False)
     assert look(small) == look(small, deep=False) == {}
+
+
+def test_jobs_that_have_ended_are_listed_and_not_read(small: SmallStore) -> None:
+    for name in "abc":
+        small.submit(name)
+    small.work()
+    requests = Requests()
+    store = JobStore(CountedStorage(small.storage, requests), "looks")
+    assert Fsck(store, small.places).run().jobs == 3
+    assert requests.folders["jobs"] == 1  # a listing of all of them
+    assert requests.kinds[GET] < 3  # the store's clock
+
+
+def test_a_retried_job_without_a_marker_is_found_though_it_is_listed_as_ended(small: SmallStore) -> None:
+    small.renderer.faults = lambda task: BadInput("no face")
+    ref = small.submit("again")
+    small.work()
+    ended = small.keys("ended/")
+    steer.retry(small.store, ref)
+    for key in small.keys("queue/"):
+        small.storage.delete(key)
+    small.storage.put(ended[0], b"")  # by a worker that was slow to say so
+    assert "without a marker" in look(small, deep=False)[str(ref)]
 
 
 def test_all_hints_may_go_and_everything_ends(small: SmallStore) -> None:
