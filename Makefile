@@ -21,7 +21,6 @@ chaos: $(VENV)/.dev  ## seeded kills and faults under datasets, trainings and re
 	$(BIN)/python -m tests.crash.jobs.schedules --seeds 0:2000 --log docs/chaos-jobs.log
 	$(BIN)/python -m tests.crash.jobs.mutations --log docs/chaos-jobs-mutations.log
 	$(BIN)/python -m tests.crash.job_processes all --log docs/chaos-job-processes.log
-	$(BIN)/python -m tests.crash.job_processes manifest --rows 1000
 
 clean:  ## remove the environment and everything made by these targets
 	rm -rf $(VENV) out .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

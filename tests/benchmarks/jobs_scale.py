@@ -28,6 +28,7 @@ from typing import Any
 
 from ifmdm_core.storage import S3Config, open_storage
 from jobs.client import JobClient
+from jobs.fsck import repair
 from jobs.init import DEFAULT_TENANT, first_policy, let_in, make_store
 from jobs.running.process import WorkerProcess
 from jobs.store import JobStore
@@ -72,6 +73,8 @@ def main() -> None:
         parts = _all_apart(options.workers, work, base, s3)
         found["work"] = _together(parts, options.jobs, time.monotonic() - began)
         _tell("work", found["work"])
+        found["look_at_everything"] = _apart(look, base, s3)
+        _tell("look at everything", found["look_at_everything"])
         found["idle"] = _apart(idle, base, s3, options.idle, options.rest)
         _tell("idle", found["idle"])
     found |= _derived(found)
@@ -161,6 +164,19 @@ def work(base: str, s3: S3Config | None) -> dict[str, Any]:
         "kinds": {name: dict(found) for name, found in kinds.items()}, "folders": dict(requests.folders),
         "cpu_s": time.process_time() - cpu,
         "memory_mb": {"before": before_mb, "peak": _peak_mb()},
+    }  # fmt: skip
+
+
+def look(base: str, s3: S3Config | None) -> dict[str, Any]:
+    """What workers do every hour: a look at every job, none of which needs anything."""
+    requests, before_mb = Requests(), _peak_mb()
+    store = JobStore(CountedStorage(open_storage(f"{base}/jobs", s3), requests), "bench")
+    began = time.monotonic()
+    report = repair(store, CountedPlaces(requests, s3))
+    seconds = time.monotonic() - began
+    return {
+        "seconds": round(seconds, 2), "jobs_per_s": round(report.jobs / seconds, 1), "findings": len(report.findings),
+        "requests": dict(requests.kinds), "memory_mb": {"before": before_mb, "peak": _peak_mb()},
     }  # fmt: skip
 
 

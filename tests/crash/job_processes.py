@@ -41,7 +41,7 @@ class Plan:
         assert self.jobs >= 8
 
 
-LONG_S = (150.0, 150.0)
+LONG_S = (90.0, 90.0)
 """Of speech: long enough to be stopped in the middle."""
 ACTORS = {
     "JobWorker": "kill_actor",

@@ -42,7 +42,7 @@ CREDENTIALS = {
 }
 TAKEOVER_S = 6.0
 FPS = 25
-SPEECH_S = (40.0, 100.0)
+SPEECH_S = (25.0, 60.0)
 """Seconds of speech of a job: with tiny networks a few seconds of work."""
 FAULTS = (
     (Refuse(), ()), (Lose(), ("PUT", "DELETE", "POST")), (Answer(503), ()), (Delay(3.0), ()),
