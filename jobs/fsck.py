@@ -25,6 +25,8 @@ from jobs.tenants import Places
 
 _NAME = re.compile(r"spec\.json|final\.json|log/\d{8}\.json|wishes/\d{8}-(stop|resume|retry|priority)\.json")
 
+_AGAIN = re.compile(r"wishes/\d{8}-(retry|resume)\.json")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -83,11 +85,11 @@ class Fsck:
         hints: dict[JobRef, list[Marker | Later | Running]] = defaultdict(list)
         for hint in self._hints():
             hints[hint.job].append(hint)
-        ended = {bytes.fromhex(hint.job.id): modified for hint, modified in self._ended()}
+        ended = {bytes.fromhex(hint.job.id) for hint in self._ended()}
         for ref, items in jobs_under(storage, stranger=self._stranger):
             self.report.jobs += 1
             try:
-                self._job(ref, items, hints.pop(ref, []), ended.get(bytes.fromhex(ref.id), 0.0))
+                self._job(ref, items, hints.pop(ref, []), bytes.fromhex(ref.id) in ended)
             except (Unavailable, Forbidden):
                 raise
             except IfmdmError as error:
@@ -109,15 +111,15 @@ class Fsck:
                 else:
                     self._stranger(item)
 
-    def _ended(self) -> Iterator[tuple[Ended, float]]:
+    def _ended(self) -> Iterator[Ended]:
         for item in self.store.storage.list("ended/"):
             if (hint := Ended.parse(item.key)) is not None:
-                yield hint, item.modified.timestamp()
+                yield hint
             else:
                 self._stranger(item)
 
     def _job(
-        self, ref: JobRef, items: list[Item], hints: list[Marker | Later | Running], ended: float
+        self, ref: JobRef, items: list[Item], hints: list[Marker | Later | Running], ended: bool
     ) -> None:
         names = {item.key[len(ref.folder) :]: item for item in items}
         for name, item in names.items():
@@ -133,8 +135,16 @@ class Fsck:
             elif self._mends(str(ref), "its record was half removed"):
                 self.store.storage.delete_if(final.key, final.etag)
             return
-        if logs and not hints and not self.deep and ended > logs[-1].modified.timestamp():
-            return  # what follows its end was done after its last entry: as with most jobs, there is nothing to read
+        if (
+            logs
+            and not hints
+            and not self.deep
+            and ended
+            and not any(_AGAIN.fullmatch(name) for name in names)
+        ):
+            # What follows its end has been done, and without such a wish nothing comes after an end: as with most
+            # jobs, there is nothing to read. Times would not tell: a bucket's are whole seconds.
+            return
         view = self.store.view(ref)
         if self.deep:
             self._read_all(view)
