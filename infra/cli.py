@@ -107,7 +107,14 @@ def _run(given: list[str]) -> int:
         kind = "option" if name.startswith("-") else "command"
         raise BadInput(f"unknown {kind} {name!r}", fix=f"{nearest(name, COMMANDS)} (ifmdm --help)")
     app = importlib.import_module(COMMANDS[name][0]).app
-    result = app(args=given[1:], prog_name=f"ifmdm {name}", standalone_mode=False)
+    try:
+        result = app(args=given[1:], prog_name=f"ifmdm {name}", standalone_mode=False)
+    except Exception as error:
+        if type(error).__name__ != "NoArgsIsHelpError":
+            raise
+        if text := error.format_message():  # type: ignore[attr-defined]
+            print(text)  # else rich has printed it already
+        return 0
     if result == Cancelled.exit_code:  # typer turns Ctrl-C into this number
         raise Cancelled("interrupted")
     return result if isinstance(result, int) else 0

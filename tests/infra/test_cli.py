@@ -108,6 +108,15 @@ def test_errors_become_one_line_and_their_exit_code(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["data", "train", "model", "jobs"])
+def test_a_command_of_commands_alone_shows_what_it_has(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = _main([command], capsys)
+    assert (code, err) == (0, "")
+    assert out.count(f"Usage: ifmdm {command} ") == 1
+
+
 def test_debug_shows_where_it_happened(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
