@@ -12,8 +12,8 @@ INSTALL = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find
 demo: $(VENV)/.render  ## render the bundled portrait and speech to ./out/
 	$(BIN)/ifmdm demo --out out
 
-test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## run the tests, two parts at a time: many of them wait
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 chaos: $(VENV)/.dev  ## seeded kills and faults under datasets, trainings and render jobs; writes docs/chaos*.log
 	$(BIN)/python -m tests.crash.schedules --seeds 0:20 --log docs/chaos.log

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.mlflow_server import MlflowServer
 from tests.s3_server import S3Server
 from tests.tiny_bundle import make_tiny_bundle
 
+LONGEST = ("tests/serve", "tests/crash", "tests/pipelines/training", "tests/cluster", "tests/pipelines/run")
 SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
 
 
@@ -79,3 +82,39 @@ def make_bundle() -> Callable[..., Path]:
 def tiny_bundle(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One such bundle; do not write to it."""
     return make_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest parts first, for two processes to end together; `make test` keeps this order."""
+    items.sort(key=lambda item: (LONGEST + (_part(item.nodeid),)).index(_part(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share something dear (a Ray cluster, a trained model) stay in one process of pytest-xdist."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _part(nodeid)
+
+    return ByPart(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Seconds by part of the project; parts run side by side, so they add up to more than the whole."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[_part(report.nodeid)] += report.duration
+    if sum(seconds.values()) > 60:
+        terminalreporter.section("seconds by part")
+        for part, spent in seconds.most_common():
+            terminalreporter.write_line(f"{spent:7.0f}  {part}")
+
+
+def _part(nodeid: str) -> str:
+    """tests/pipelines/run of tests/pipelines/run/test_pool.py::test_it; all of tests/serve is one."""
+    folders = nodeid.split("::")[0].split("/")[1:-1][:2]
+    return "/".join(["tests", *(folders[:1] if folders[:1] == ["serve"] else folders)])
