@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ifmdm_core.storage.memory import Bucket, MemoryStorage, Op
 from jobs import entries
 from jobs.entries import JobRecord, Pinned
 from jobs.names import JobRef, Marker, Running, tenant_key
@@ -14,7 +15,6 @@ from jobs.settle import waiting_key
 from jobs.spec import RenderJob
 from jobs.store import JobStore
 from jobs.tenants import TenantPolicy
-from tests.crash.jobs.memory import Bucket, MemoryStorage, Op
 from tests.jobs.small_store import TestClock
 
 ONE, TWO = "1" * 64, "2" * 64

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ifmdm_core.errors import Unavailable
+from ifmdm_core.storage.memory import Op
 from jobs.names import JobRef, Marker, Running, rank, tenant_key
 from jobs.scheduler import (
     HEAD,
@@ -21,7 +22,6 @@ from jobs.scheduler import (
     drop_stale,
     settled_wishes,
 )
-from tests.crash.jobs.memory import Op
 from tests.jobs.queues import ONE, TWO, Queues
 
 

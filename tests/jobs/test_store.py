@@ -13,10 +13,10 @@ import pytest
 
 from ifmdm_core.errors import Conflict, NotFound, Unavailable, Unsupported
 from ifmdm_core.storage import S3Config, open_storage
+from ifmdm_core.storage.memory import Bucket, MemoryStorage, Op
 from jobs import entries
 from jobs.names import JobRef
 from jobs.store import ANSWERS, PAUSE_MOST_S, JobStore
-from tests.crash.jobs.memory import Bucket, MemoryStorage, Op
 from tests.fault_proxy import Answer, FaultProxy, Lose, Refuse
 from tests.jobs.small_store import SmallStore, TestClock
 

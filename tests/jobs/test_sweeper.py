@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from ifmdm_core.errors import Unavailable
+from ifmdm_core.storage.memory import Bucket, MemoryStorage, Op, sha256_of
 from jobs import entries
 from jobs.entries import MAX_SOLO_LOSSES, JobState, Video
 from jobs.heartbeat import TAKEOVER_S, Beat, JobBeat, write_beat
 from jobs.names import JobRef, Later, Marker, Running, heartbeat, minute, tenant_key
 from jobs.scheduler import Claim, Scheduler
 from jobs.sweeper import FORGOTTEN_S, STALL_S, Sweeper, Swept
-from tests.crash.jobs.memory import Bucket, MemoryStorage, Op, sha256_of
 from tests.crash.jobs.world import SimPlaces
 from tests.jobs.queues import Queues
 

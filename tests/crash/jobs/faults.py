@@ -11,8 +11,8 @@ from typing import Any
 from greenlet import getcurrent
 
 from ifmdm_core.errors import Forbidden, Unavailable
+from ifmdm_core.storage.memory import WRITES, Gate, Op
 from tests.crash.jobs.hub import Actor, Hub, Killed, Process
-from tests.crash.jobs.memory import WRITES, Gate, Op
 
 CALM = 0.1
 """How often a request that reads, or a heartbeat, goes wrong, compared with one that writes."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ifmdm_core.errors import IfmdmError, Unavailable
+from ifmdm_core.storage.memory import Bucket
 from jobs.entries import RETRIABLE
 from jobs.fsck import repair
 from jobs.gc import collect
@@ -18,7 +19,6 @@ from jobs.submit import submit_job
 from jobs.sweeper import Sweeper
 from jobs.tenants import Places, read_policy
 from tests.crash.jobs.hub import Process
-from tests.crash.jobs.memory import Bucket
 from tests.crash.jobs.watch import Watch
 
 PATIENCE = 6

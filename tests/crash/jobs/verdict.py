@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ifmdm_core.storage.memory import sha256_of
 from jobs.entries import TERMINAL
 from jobs.heartbeat import TAKEOVER_S
 from jobs.names import Later, Marker, minute, next_holder, output_holder
-from tests.crash.jobs.memory import sha256_of
 from tests.crash.jobs.watch import Followed
 from tests.crash.jobs.world import RESTART_S, World
 

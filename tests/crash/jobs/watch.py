@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ifmdm_core.storage.memory import Bucket, Object, Op, sha256_of
 from ifmdm_core.uri import Uri
 from jobs.entries import TERMINAL
 from tests.crash.jobs.faults import Faults
 from tests.crash.jobs.hub import Actor, Process
-from tests.crash.jobs.memory import Bucket, Object, Op, sha256_of
 
 FOLLOWS: dict[str, frozenset[str]] = {
     "queued": frozenset(("claimed", "queued", "cancelled", "suspended", "expired")),

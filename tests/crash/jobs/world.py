@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ifmdm_core.storage import Storage
+from ifmdm_core.storage.memory import Bucket, MemoryStorage
 from ifmdm_core.uri import Uri
 from jobs.entries import LAYOUT, TERMINAL
 from jobs.gc import collect
@@ -19,7 +20,6 @@ from jobs.tenants import ModelRef, Places, TenantPolicy
 from jobs.worker import Worker
 from tests.crash.jobs.faults import Faults, Odds
 from tests.crash.jobs.hub import Actor, Hub, Process
-from tests.crash.jobs.memory import Bucket, MemoryStorage
 from tests.crash.jobs.people import Operator, User, Wishes
 from tests.crash.jobs.renderer import Script, SimRenderer
 from tests.crash.jobs.watch import Watch

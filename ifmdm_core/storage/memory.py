@@ -1,4 +1,7 @@
-"""A bucket in memory with S3's semantics: every request happens whole at one instant; create-if-absent is exact."""
+"""A bucket in memory with S3's semantics, for simulations and tests: every request happens whole at one instant.
+
+Create-if-absent is exact. Nothing here is safe for several threads.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from ifmdm_core.errors import NotFound, Unsupported
-from ifmdm_core.storage import Item
-from ifmdm_core.storage.protocol import check_folder, check_prefix, check_seconds
+from ifmdm_core.storage.protocol import Item, check_folder, check_prefix, check_seconds
 from ifmdm_core.uri import Uri, check_key
 
 Result = TypeVar("Result")

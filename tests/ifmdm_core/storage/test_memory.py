@@ -1,4 +1,4 @@
-"""The bucket of the simulation behaves as the real stores do."""
+"""The bucket in memory behaves as the real stores do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ifmdm_core.errors import NotFound
 from ifmdm_core.storage import Storage, open_storage
-from tests.crash.jobs.memory import Bucket, MemoryStorage, Op, sha256_of
+from ifmdm_core.storage.memory import Bucket, MemoryStorage, Op, sha256_of
 
 
 @pytest.fixture(params=["folder", "s3", "memory", "memory, small pages"])
