@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from ifmdm_core.errors import BadInput, Forbidden, Unsupported
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def check_key(key: str) -> str:
         raise BadInput(
             f"key {key!r} is not a plain relative path", fix="use names joined by /, without . or .."
         )
-    if "\\" in key or any(ord(c) < 32 or ord(c) == 127 for c in key):
+    if _UNFIT.search(key):
         raise BadInput(f"key {key!r} holds a backslash or control character")
     if len(key.encode("utf-8", "surrogatepass")) > 1024 or any(
         len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts
