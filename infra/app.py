@@ -140,7 +140,7 @@ def running(
 
         say("starting the gateway")
         routers: Routers = ()
-        pages = _pages(config)
+        pages = pages_of(config)
         if jobs is not None:
             routers, more = jobs_on_gateway(jobs)
             pages = (*pages, *more)
@@ -171,7 +171,8 @@ def jobs_on_gateway(jobs: WorkOptions) -> tuple[Routers, Pages]:
     return (partial(router_for, jobs.root, jobs.s3),), (partial(add_jobs_page, root=jobs.root, s3=jobs.s3),)
 
 
-def _pages(config: ServeConfig) -> Pages:
+def pages_of(config: ServeConfig) -> Pages:
+    """Studio, where it is wanted. Raises BadInput where it is not installed."""
     if not config.gateway.studio:
         return ()
     if importlib.util.find_spec("gradio") is None:  # said here rather than by a replica that does not start
