@@ -224,7 +224,7 @@ class Room:
     def key_of(self, output: str) -> str:
         return output.removeprefix(str(self.base.root) + "/")
 
-    def busy_worker(self, wait_s: float = 120.0) -> WorkProcess:
+    def busy_worker(self, wait_s: float = 300.0) -> WorkProcess:
         """One that is in the middle of a job."""
         found: list[WorkProcess] = []
 
@@ -232,7 +232,7 @@ class Room:
             found[:] = [worker for worker in self.workers if worker.lives and self._rendering(worker)]
             return bool(found)
 
-        until(look, "a worker in the middle of a job", wait_s)
+        until(look, "a worker in the middle of a job", wait_s, self._last_words)
         return self.chance.choice(found)
 
     def hit(self, worker: WorkProcess, number: signal.Signals) -> None:
