@@ -16,9 +16,15 @@ from ifmdm_core.errors import BadInput, Cancelled, IfmdmError, nearest
 COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("infra.commands.render", "Make a portrait photo speak: PHOTO AUDIO -o OUT.mp4"),
     "demo": (
-        "ifmdm_core.commands.demo",
-        "Render the bundled samples; 'demo train' rebuilds the bundled model",
+        "infra.commands.demo",
+        "Everything up, two jobs rendered; 'demo --data' trains and serves a model; 'demo render' needs no stack",
     ),
+    "up": (
+        "infra.commands.up",
+        "Start the whole system on this machine: Ray, service, Studio, job workers, MLflow, bucket",
+    ),
+    "down": ("infra.commands.down", "End what 'ifmdm up' started; data stay"),
+    "status": ("infra.commands.status", "How each service of 'ifmdm up' is"),
     "doctor": (
         "ifmdm_core.commands.doctor",
         "Check this machine and this installation, with a fix per fault",

@@ -1,4 +1,4 @@
-"""`ifmdm demo`: the bundled portrait speaks the bundled sentences; `ifmdm demo train` rebuilds the bundled model."""
+"""`ifmdm demo render`: the bundled portrait speaks the bundled sentences; `demo train` rebuilds the bundled model."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import Forbidden
 from ifmdm_core.samples import SAMPLES
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-
-@app.callback(invoke_without_command=True)
-def demo(
-    context: typer.Context,
+def render(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the video goes")] = Path("out"),
     model: ModelOption = "demo",
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Render the bundled samples and print where the video is."""
-    if context.invoked_subcommand is not None:
-        return
+    """Render the bundled samples in this process, without Ray or anything else, and print where the video is."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,11 +35,6 @@ def demo(
     print(f"The video is at {output.resolve()}")
 
 
-@app.command(
-    "train",
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
 def train(context: typer.Context) -> None:
     """Rebuild the bundled model from raw clips; `ifmdm demo train --help` lists its options."""
     importlib.import_module("ifmdm_core.training.recipe").main(context.args)

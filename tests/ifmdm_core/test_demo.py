@@ -37,7 +37,7 @@ def test_the_demo_renders_and_says_where(
         file.writeframes((np.sin(np.arange(8_000) / 9) * 9_000).astype("<i2").tobytes())
     monkeypatch.setattr(demo, "SAMPLES", samples)
     with pytest.raises(SystemExit) as end:
-        cli.main(["demo", "--out", str(tmp_path / "a" / "out"), "--model", str(tiny_bundle)])
+        cli.main(["demo", "render", "--out", str(tmp_path / "a" / "out"), "--model", str(tiny_bundle)])
     assert end.value.code == 0
     video = tmp_path / "a" / "out" / "demo.mp4"
     assert video.stat().st_size > 1_000
@@ -65,6 +65,6 @@ def test_training_the_demo_shows_its_steps(tmp_path: Path, capsys: pytest.Captur
 def test_an_output_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as end:
-        cli.main(["demo", "--out", str(tmp_path / "file" / "out")])
+        cli.main(["demo", "render", "--out", str(tmp_path / "file" / "out")])
     assert end.value.code == 4
     assert capsys.readouterr().err.count("\n") == 1
