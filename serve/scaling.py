@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,21 +46,28 @@ def write_backlog(storage: Storage, waiting: int, at: float) -> None:
 
 
 class BacklogSnapshot:
-    """The last backlog that was read, renewed by a thread. Its age is told by this machine's steady clock."""
+    """The last backlog that was read. Its age is told by a steady clock.
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    Args:
+        monotonic: that clock, this machine's or a simulation's.
+        follows: renewed by a thread, from the first question on; else by whoever calls `look`.
+    """
+
+    def __init__(
+        self, storage: Storage, monotonic: Callable[[], float] = time.monotonic, follows: bool = True
+    ) -> None:
+        self._storage, self._monotonic, self._follows = storage, monotonic, follows
         self._last: Backlog | None = None
         self._changed_at = -math.inf
         self._thread: threading.Thread | None = None
 
     def waiting(self) -> int:
         """How many wait; 0 where nobody has said so lately."""
-        if self._thread is None:
+        if self._follows and self._thread is None:
             self._thread = threading.Thread(target=self._follow, name="backlog", daemon=True)
             self._thread.start()
         last = self._last
-        return last.waiting if last is not None and time.monotonic() - self._changed_at < STALE_S else 0
+        return last.waiting if last is not None and self._monotonic() - self._changed_at < STALE_S else 0
 
     def look(self) -> None:
         """Reads it now."""
@@ -68,7 +76,7 @@ class BacklogSnapshot:
         except (NotFound, ValidationError):
             return
         if found != self._last:
-            self._last, self._changed_at = found, time.monotonic()
+            self._last, self._changed_at = found, self._monotonic()
 
     def _follow(self) -> None:
         while True:
@@ -87,10 +95,11 @@ class LoadAndBacklog:
     Args:
         root: the service's.
         per_replica: waiting renders for which there should be a replica.
+        snapshot: of what waits; None makes one that follows the root's backlog.json.
     """
 
-    def __init__(self, root: str, per_replica: float) -> None:
-        self._snapshot = BacklogSnapshot(open_storage(root))
+    def __init__(self, root: str, per_replica: float, snapshot: BacklogSnapshot | None = None) -> None:
+        self._snapshot = snapshot or BacklogSnapshot(open_storage(root))
         self._per_replica = per_replica
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
