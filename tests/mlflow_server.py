@@ -12,28 +12,35 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
 
 class MlflowServer:
-    """`mlflow server` on one port and one SQLite file in `folder`, however often it is killed."""
+    """`mlflow server` on one port and one SQLite file in `folder`, however often it is killed.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        host: address that it listens on.
+        before: words before its command line, such as those that run it in another network.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", before: Sequence[str] = ()) -> None:
         self.folder, self.database = folder, folder / "mlflow.db"
+        self._host, self._before = host, before
         folder.mkdir(parents=True, exist_ok=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http://{host}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, wait: bool = True) -> None:
         """Start it, if it does not run."""
         if self._process is None:
             command = [
-                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
+                *self._before, sys.executable, "-m", "mlflow", "server", "--host", self._host, "--port", str(self.port),
                 "--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}",
                 "--artifacts-destination", str(self.folder / "artifacts"),
             ]  # fmt: skip
@@ -92,7 +99,7 @@ class MlflowServer:
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+                connection = http.client.HTTPConnection(self._host, self.port, timeout=2)
                 connection.request("GET", "/health")
                 if connection.getresponse().status == 200:
                     return

@@ -15,7 +15,7 @@ class S3Server:
     moto looks whether a key is there and writes it afterwards, so of racing creators two may win.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         from moto.moto_server.werkzeug_app import (
             DomainDispatcherApplication,
             MotoRequestHandler,
@@ -27,10 +27,10 @@ class S3Server:
             logging.ERROR
         )  # else a record of each request is kept by pytest
         app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, _OneByOne(app), True, request_handler=MotoRequestHandler)
+        self._server = make_server(host, 0, _OneByOne(app), True, request_handler=MotoRequestHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint = f"http://{host}:{self._server.server_port}"
 
     def stop(self) -> None:
         self._server.shutdown()
