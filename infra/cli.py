@@ -57,6 +57,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "infra.commands.serve",
         "Serve renders over HTTP on Ray, with Studio; 'serve switch' changes the model",
     ),
+    "plan": (
+        "infra.commands.plan",
+        "What a load takes: GPUs, workers, requests, money; how long jobs take; 'plan rates' measures",
+    ),
+    "simulate": (
+        "infra.commands.simulate",
+        "Play a day of renders with the real scheduler and scaling policy",
+    ),
     "verify": (
         "serve.commands.verify",
         "Say whether a video is signed, unchanged and AI-generated, and by which model",
