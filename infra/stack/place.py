@@ -94,5 +94,6 @@ class Place:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_worker_niceness": "0",  # replicas answer people; Ray would put them behind everything else
             "GRADIO_ANALYTICS_ENABLED": "False",
         }

@@ -14,7 +14,14 @@ from ifmdm_core.errors import Unavailable
 def is_free(port: int) -> bool:
     """Whether nobody listens there, on any address of this machine."""
     with contextlib.closing(socket.socket()) as probe:
-        return _bound(probe, port)
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # what is only closing down does not count
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def choose(wanted: Mapping[str, int | None]) -> dict[str, int]:
@@ -22,18 +29,20 @@ def choose(wanted: Mapping[str, int | None]) -> dict[str, int]:
 
     Raises Unavailable where the machine has none left.
     """
-    with contextlib.ExitStack() as held:  # held until all are chosen, so that none is chosen twice
+    with contextlib.ExitStack() as held:  # until all are chosen, so that none is chosen twice
         found: dict[str, int] = {}
         for name, port in wanted.items():
+            if port is not None and port not in found.values() and is_free(port):
+                found[name] = port
+                continue
             probe = held.enter_context(contextlib.closing(socket.socket()))
-            if port is None or not _bound(probe, port):
-                try:
-                    probe.bind(("", 0))
-                except OSError as error:
-                    raise Unavailable(
-                        f"no free TCP port for {name}: {error.strerror}",
-                        fix="end programs that hold many connections",
-                    ) from None
+            try:
+                probe.bind(("", 0))
+            except OSError as error:
+                raise Unavailable(
+                    f"no free TCP port for {name}: {error.strerror}",
+                    fix="end programs that hold many connections",
+                ) from None
             found[name] = probe.getsockname()[1]
         return found
 
@@ -51,15 +60,6 @@ def answers(address: str, timeout_s: float = 2.0) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=timeout_s).close()
-    except OSError:
-        return False
-    return True
-
-
-def _bound(probe: socket.socket, port: int) -> bool:
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is only closing down does not count
-    try:
-        probe.bind(("", port))
     except OSError:
         return False
     return True

@@ -180,7 +180,8 @@ def _bring_up(turn: _Turn, service: Service, here: Path) -> None:
 def _spawn(turn: _Turn, service: Service) -> None:
     place, name = turn.place, service.name
     with turn.writing:
-        process = spawn(service.command(place), place.home.log(name), place.environment(name), place.temp)
+        environment = {**place.environment(name), **service.variables}
+        process = spawn(service.command(place), place.home.log(name), environment, place.temp)
         turn.begun.append(name)
         place.state.services[name] = Started(pid=process.pid, created=created(process.pid), address="")
         place.home.write(place.state)
