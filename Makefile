@@ -9,8 +9,8 @@ INSTALL = UV_FIND_LINKS="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find
 
 .PHONY: demo test chaos clean
 
-demo: $(VENV)/.render  ## render the bundled portrait and speech to ./out/
-	$(BIN)/ifmdm demo --out out
+demo: $(VENV)/.demo  ## everything up on this machine, two bundled jobs rendered; ./ifmdm-local/ keeps it; ends with .venv/bin/ifmdm down
+	$(BIN)/ifmdm demo
 
 test: $(VENV)/.dev  ## run the tests, two parts at a time: many of them wait
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
@@ -21,8 +21,10 @@ chaos: $(VENV)/.dev  ## seeded kills and faults under datasets, trainings and re
 	$(BIN)/python -m tests.crash.jobs.schedules --seeds 0:2000 --log docs/chaos-jobs.log
 	$(BIN)/python -m tests.crash.jobs.mutations --log docs/chaos-jobs-mutations.log
 	$(BIN)/python -m tests.crash.job_processes all --log docs/chaos-job-processes.log
+	$(BIN)/python -m tests.crash.stack_cycles --cycles 20 --log docs/chaos-stack.log
 
-clean:  ## remove the environment and everything made by these targets
+clean:  ## end the demo and remove the environment; the demo's data stay (ifmdm down --data removes them)
+	! test -x $(BIN)/ifmdm || $(BIN)/ifmdm down
 	rm -rf $(VENV) out .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/uv:
@@ -30,10 +32,11 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/.render: pyproject.toml $(BIN)/uv
-	$(INSTALL) -e '.[render]'
+$(VENV)/.demo: pyproject.toml $(BIN)/uv
+	@begin=$$(date +%s); $(INSTALL) -e '.[render,cluster,studio]' && \
+	echo "installed in $$(( $$(date +%s) - begin )) s, $$(du -sh $(VENV) | cut -f 1) in $(VENV)"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(BIN)/uv
 	$(INSTALL) -e '.[render,cluster,studio,dev]'
-	touch $@ $(VENV)/.render
+	touch $@ $(VENV)/.demo

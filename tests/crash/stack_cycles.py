@@ -1,0 +1,193 @@
+"""`ifmdm up && ifmdm down`, over and over: no process, no listening port, no temporary file is left, and data stay.
+
+python -m tests.crash.stack_cycles --cycles 20 --log docs/chaos-stack.log
+
+One cycle out of three, beginning with the second, kills Ray's head with `kill -9` while everything runs: `status` says
+so, and in turns `down` ends what is left, or `up` brings back what is missing and `down` ends that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.crash.reporting import commit
+
+ROOT = Path(__file__).parents[2]
+CYCLES = ("plain", "head killed, down", "plain", "plain", "head killed, up", "plain")
+"""In turns."""
+SHARED = ("/tmp", "/dev/shm")
+"""Where temporary files could be left beside the folder that TMPDIR names."""
+LIGHT = ("--set", "gateway.studio=false")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One cycle that left nothing."""
+
+    cycle: int
+    kind: str
+    up_s: float
+    again_s: float
+    """`ifmdm up` while all of it runs."""
+    down_s: float
+    processes: int
+    """That the stack had."""
+    ports: int
+    """That it listened on."""
+    memory_gb: float
+
+
+class Cycles:
+    """Cycles of one stack in `room`, whose temporary folder nobody else uses."""
+
+    def __init__(self, room: Path, options: Sequence[str] = (), alone: bool = False) -> None:
+        """Args: options: of `ifmdm up`. alone: nobody else makes files in `SHARED` meanwhile, so they are looked at."""
+        self.home, self._options, self._alone = room / "home", list(options), alone
+        self.temp = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # short: sockets go there
+        self._environment = {**os.environ, "TMPDIR": str(self.temp), "IFMDM_HOME": str(self.home)}
+
+    def run(self, cycle: int, kind: str) -> Seen:
+        """One cycle. Raises AssertionError with what it left, or what did not work."""
+        shared = self._shared()
+        up_s = self._timed("up", *self._options)
+        again_s = self._timed("up")
+        seen = self._status(0)
+        ids = self._record()
+        mine = _processes_of(ids["id"])
+        ports = _listening(mine)
+        sessions = {os.getsid(process.pid) for process in mine}
+        if kind != "plain":
+            os.kill(ids["services"]["ray"]["pid"], signal.SIGKILL)
+            broken = self._status(75)
+            assert broken["services"][0]["health"] == "dead", broken["services"][0]
+        if kind == "head killed, up":
+            self._timed("up")
+            self._status(0)
+            ids = self._record()
+            mine = _processes_of(ids["id"])
+            ports |= _listening(mine)
+            sessions |= {os.getsid(process.pid) for process in mine}
+        down_s = self._timed("down")
+        self._nothing_left(ids["id"], sessions, ports, shared)
+        memory = sum(row["memory_mb"] or 0 for row in seen["services"] if row["pid"]) / 1000
+        return Seen(cycle, kind, up_s, again_s, down_s, len(mine), len(ports), round(memory, 2))
+
+    def close(self) -> None:
+        """Whatever happened."""
+        self._ifmdm("down")
+        self.temp.rmdir()
+
+    def _nothing_left(self, stack: str, sessions: set[int], ports: set[int], shared: set[str]) -> None:
+        assert (left := [process.cmdline() for process in _processes_of(stack)]) == [], f"processes: {left}"
+        assert (left := list(_members(sessions))) == [], f"processes of its sessions: {left}"
+        assert (left := [port for port in ports if _answers(port)]) == [], f"ports: {left}"
+        assert (left := [path.name for path in self.temp.iterdir()]) == [], f"temporary files: {left}"
+        if self._alone:
+            assert (left := sorted(self._shared() - shared)) == [], f"temporary files: {left}"
+        assert not (self.home / "stack.json").exists()
+        assert (self.home / "bucket" / "jobs" / "_store.json").exists(), "data are gone"
+        self._status(3)
+        self._timed("down")  # again, with nothing to do
+
+    def _shared(self) -> set[str]:
+        return {entry.path for folder in SHARED for entry in os.scandir(folder)}
+
+    def _record(self) -> dict:
+        return json.loads((self.home / "stack.json").read_text())
+
+    def _status(self, code: int) -> dict:
+        done = self._ifmdm("status", "--json")
+        assert done.returncode == code, (
+            f"ifmdm status: {done.returncode}, not {code}: {done.stdout}{done.stderr}"
+        )
+        return json.loads(done.stdout)
+
+    def _timed(self, *words: str) -> float:
+        began = time.monotonic()
+        done = self._ifmdm(*words)
+        assert done.returncode == 0, f"ifmdm {' '.join(words)}: {done.returncode}: {done.stdout}{done.stderr}"
+        return round(time.monotonic() - began, 1)
+
+    def _ifmdm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "infra.cli", *words],
+            cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+
+def _processes_of(stack: str) -> list[psutil.Process]:
+    from infra.stack.processes import marked
+
+    return marked(stack)
+
+
+def _members(sessions: set[int]) -> Iterator[list[str]]:
+    """Command lines of the processes in these sessions that are not zombies."""
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
+                yield process.cmdline()
+        except (psutil.Error, OSError):
+            continue
+
+
+def _listening(processes: list[psutil.Process]) -> set[int]:
+    found = set()
+    for process in processes:
+        try:
+            found |= {
+                connection.laddr.port
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+        except psutil.Error:
+            continue
+    return found
+
+
+def _answers(port: int) -> bool:
+    from infra.stack.ports import is_free
+
+    return not is_free(port)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--log", type=Path, help="write the report there as well")
+    parser.add_argument("--alone", action="store_true", help="nobody else uses the shared temporary folders")
+    given = parser.parse_args()
+    lines = [f"{given.cycles} cycles, commit {commit()}, {platform.platform()}, {os.cpu_count()} cores"]
+    print(lines[0], flush=True)
+    with tempfile.TemporaryDirectory(prefix="ifmdm-cycles-") as room:
+        cycles = Cycles(Path(room), alone=given.alone)
+        try:
+            for number in range(given.cycles):
+                seen = cycles.run(number, CYCLES[number % len(CYCLES)])
+                lines.append(
+                    " ".join(f"{name}={str(value).replace(' ', '-')}" for name, value in asdict(seen).items())
+                )
+                print(lines[-1], flush=True)
+        finally:
+            cycles.close()
+    lines.append(f"{given.cycles} cycles, none left a process, a port or a temporary file")
+    print(lines[-1])
+    if given.log:
+        given.log.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
