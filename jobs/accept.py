@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ifmdm_core.errors import BadInput, Conflict, Forbidden, IfmdmError, NotFound
+from ifmdm_core.consent import require_consent
+from ifmdm_core.denylist import DenyList
+from ifmdm_core.errors import BadInput, Conflict, Forbidden, IfmdmError, NotFound, Unavailable
 from ifmdm_core.storage import Storage
 from ifmdm_core.uri import Uri
 from jobs.clock import Clock
@@ -20,6 +22,7 @@ from jobs.rendering.file_kinds import HEAD, check_audio, check_portrait
 from jobs.spec import RenderJob
 from jobs.store import JobStore
 from jobs.tenants import ModelRef, Places, TenantPolicy, keep_out
+from jobs.uploads import uploaded_digest
 
 PINS_S = 60.0
 """Seconds for which an input that several jobs name is not looked at again."""
@@ -46,6 +49,13 @@ class Pins:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._found: dict[tuple[str, str | None], tuple[float, Pinned]] = {}
+        self._denied: DenyList | None = None
+
+    def denied(self, storage: Storage) -> DenyList:
+        """The store's list of portraits that may not be animated, as of the last half minute."""
+        if self._denied is None:
+            self._denied = DenyList(storage, clock=self._clock.monotonic)
+        return self._denied
 
     def pin(self, storage: Storage, key: str, uri: str, field: str, probe: bool) -> Pinned:
         """Size and version of what lies at `key` of `storage`, which messages call `uri`.
@@ -89,6 +99,7 @@ def accept(
     """
     check_tenant(tenant)
     job = _canonical(job)
+    require_consent(job.consent, policy.consent == "required")
     with about("model", job.model):
         model = policy.model(job.model)
     with about("callback", job.callback):
@@ -96,6 +107,7 @@ def accept(
     with about("output", job.output):
         keep_out(store.storage.root, tenant, job.output, "output")
         output = places.at(job.output, policy.outputs, "output")
+    _refuse_denied(store, tenant, job, pins)
     inputs = {field: _pin(store, places, tenant, policy, job, field, probe, pins) for field in INPUTS}
     etags = {field: pinned.etag for field, pinned in inputs.items()}
     id = job.id(tenant, etags)
@@ -134,6 +146,14 @@ def _canonical(job: RenderJob) -> RenderJob:
             )
         named[field] = str(uri) if uri.scheme == "s3" else os.path.normpath(uri.path)
     return job.model_copy(update=named)
+
+
+def _refuse_denied(store: JobStore, tenant: str, job: RenderJob, pins: Pins) -> None:
+    """Raises Forbidden for an uploaded portrait that is denied: its name is its digest. Workers look at all others."""
+    sha256 = uploaded_digest(store.storage.root, tenant, job.portrait)
+    if sha256 is not None:
+        with contextlib.suppress(Unavailable):  # workers do not render what they cannot check
+            pins.denied(store.storage).refuse(f"portrait {job.portrait!r}", sha256)
 
 
 def _check_callback(callback: str | None, policy: TenantPolicy) -> None:

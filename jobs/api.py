@@ -13,6 +13,7 @@ from ifmdm_core.errors import BadInput
 from ifmdm_core.storage import S3Config, Storage, open_storage
 from jobs import steer
 from jobs.accept import Pins
+from jobs.audit import told_refusals
 from jobs.client import POLICY_S, writer_name
 from jobs.clock import SystemClock
 from jobs.entries import Fault, State
@@ -139,10 +140,18 @@ def router_for(root: str, s3: S3Config | None = None) -> APIRouter:
 
         Sending it again is safe: the same job, or the same `key`, is found and not made twice.
         """
-        done = submit_job(
-            jobs.store(who.name), jobs.places, who.tenant, jobs.policy(who.tenant), job, new=new, probe=probe,
-            pins=jobs.pins,
-        )  # fmt: skip
+        store = jobs.store(who.name)
+        with told_refusals(store, who.tenant, job.output):
+            done = submit_job(
+                store,
+                jobs.places,
+                who.tenant,
+                jobs.policy(who.tenant),
+                job,
+                new=new,
+                probe=probe,
+                pins=jobs.pins,
+            )
         if not done.created:
             response.status_code = 200
         return Entered(

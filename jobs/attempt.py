@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from ifmdm_core.consent import require_consent
 from ifmdm_core.errors import Conflict, Forbidden, IfmdmError, Unavailable
 from ifmdm_core.storage import Storage
 from ifmdm_core.uri import Uri
@@ -93,6 +94,7 @@ class Attempt:
         record, store = self.claim.record, self.store
         job, policy = record.job, self._patiently(lambda: read_policy(store.storage, record.tenant))
         # Submitting has checked all of it; but who may write the job's record need not have come that way.
+        require_consent(job.consent, policy.consent == "required")
         keep_out(store.storage.root, record.tenant, job.output, "output")
         output, key = self.places.at(job.output, policy.outputs, "output")
         if job.if_exists == "fail":

@@ -11,15 +11,16 @@ last steps finds final.json without spec.json, and has to wait.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable
+from ifmdm_core.errors import BadInput, Conflict, IfmdmError, NotFound, Unavailable, Unsupported
 from ifmdm_core.storage import Item
 from jobs.names import Ended, JobRef, Kept, Marker, Webhook, day, next_holder, output_holder
 from jobs.scan import jobs_under, store_time
 from jobs.settle import ended_hint
-from jobs.store import FinalRecord, JobStore, JobView
+from jobs.store import FinalRecord, JobStore, JobView, Past
 
 KEEP_DAYS, IDEMPOTENCY_DAYS = 7.0, 90.0
 WEBHOOK_S = 24 * 3600.0
@@ -192,9 +193,20 @@ class Collector:
         storage.put(
             Kept(ref, day(self._now)).key, output_holder(record.job.output, record.holder).encode()
         )  # first: a record without it would never be forgotten
-        final = FinalRecord(state=view.state, at=self.store.clock.now())
+        final = FinalRecord(state=view.state, at=self.store.clock.now(), history=self._history(view))
         storage.put_if_absent(ref.final, final.model_dump_json().encode())
         storage.delete(Marker(view.state.rank, ref, view.seq).key)
+
+    def _history(self, view: JobView) -> tuple[Past, ...]:
+        """Who wrote what: the log goes, and this is asked for later (see `jobs.audit`)."""
+        found = []
+        for seq in range(1, view.seq + 1):
+            with contextlib.suppress(
+                NotFound, Conflict, Unsupported
+            ):  # another gc was quicker, or it is damaged
+                entry = self.store.entry(view.ref, seq)
+                found.append(Past(kind=entry.kind, at=entry.at, by=entry.by, state=entry.state.state))
+        return tuple(found)
 
     def _forget(
         self, ref: JobRef, spec: Item | None, final: Item, hint: Ended | Kept | None, freed: Freed

@@ -19,6 +19,7 @@ from ifmdm_core.errors import BadInput, Busy, Conflict, IfmdmError, NotFound
 from ifmdm_core.storage import Item
 from ifmdm_core.uri import check_key
 from jobs.accept import Pins
+from jobs.audit import told_refusals
 from jobs.entries import Fault
 from jobs.manifest.rejects import Reject
 from jobs.manifest.row_jobs import Defaults
@@ -195,7 +196,8 @@ class Inbox:
         return rejects
 
     def _submit(self, job: RenderJob, tenant: str, policy: TenantPolicy) -> bool:
-        return submit_job(self.store, self.places, tenant, policy, job, pins=self._pins).created
+        with told_refusals(self.store, tenant, job.output):
+            return submit_job(self.store, self.places, tenant, policy, job, pins=self._pins).created
 
     def _was_rejected(self, item: Item) -> bool:
         try:

@@ -5,6 +5,7 @@
     queue/<t>/<rank>-<id>-<seq>   later/<minute>/<t>-<id>-<seq>   running/<worker>/<t>-<id>-<seq>      hints
     outputs/<hh>/<sha256 of URI>/00000001.json        ended/<t>/<day>/<state>/<id>       webhooks/<t>-<id>-<seq>
     kept/<t>/<day>/<id>   inbox/<t>/…   workers/<worker>.json   tenants/<t>.json   uploads/<t>/<sha256><suffix>
+    deny/<sha256>-<look>.json   audit/<t>/<chain>/<seq>.json        (see ifmdm_core: denylist, audit)
     _store.json   _fsck.json   _swept.json
 
 The tenant comes first, so that access rights can be bound to it.
@@ -28,7 +29,7 @@ SWEPT = "_swept.json"
 FOLDERS = frozenset(
     (
         "jobs", "attempts", "queue", "later", "running", "outputs", "ended", "kept", "webhooks", "inbox", "workers",
-        "tenants", "uploads",
+        "tenants", "uploads", "deny", "audit",
     )
 )  # fmt: skip
 """Everything else under a store's root is other people's."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ifmdm_core.errors import BadInput, Conflict, NotFound, Unavailable, Unsupported
 from ifmdm_core.storage import Storage
 from jobs.clock import Clock, SystemClock
-from jobs.entries import LAYOUT, Entry, JobRecord, JobState, Kind
+from jobs.entries import LAYOUT, Entry, JobRecord, JobState, Kind, State
 from jobs.names import STORE, WISHES, JobRef, WishKind
 
 ANSWERS = 8
@@ -157,6 +157,10 @@ class JobStore:
         """All entries. Raises as `view`."""
         return [self.entry(ref, seq) for seq in range(1, self.view(ref).seq + 1)]
 
+    def history(self, ref: JobRef) -> tuple[Past, ...]:
+        """What was in the log of a job of which only the record is kept. Raises NotFound, Conflict."""
+        return self._parsed(FinalRecord, ref.final).history
+
     def record(self, ref: JobRef) -> JobRecord:
         """The job as accepted. Raises NotFound, Conflict, Unsupported."""
         record = self._parsed(JobRecord, ref.spec)
@@ -198,6 +202,15 @@ class JobStore:
             ) from None
 
 
+class Past(BaseModel):
+    """One entry of a log that has gone."""
+
+    kind: str
+    at: float
+    by: str
+    state: State
+
+
 class FinalRecord(BaseModel):
     """final.json: what is kept of a job whose log has gone."""
 
@@ -205,6 +218,8 @@ class FinalRecord(BaseModel):
     state: JobState
     at: float
     """When it was written, seconds since 1970."""
+    history: tuple[Past, ...] = ()
+    """Who wrote what, as far as its entries could be read."""
 
 
 def new_worker_name(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,9 @@ class TenantPolicy(BaseModel):
     cap: int = Field(1_000_000, ge=0, description="jobs that may run at once; 0 holds all of them back")
     weight: float = Field(1.0, gt=0, le=1000, description="share of the machines, beside the others' weights")
     webhook_hosts: tuple[str, ...] = Field((), description="host names that `callback` may call")
+    consent: Literal["optional", "required"] = Field(
+        "optional", description="whether jobs need a reference to the shown person's consent"
+    )
 
     def model(self, name: str) -> ModelRef:
         """The bundle a job means. Raises BadInput."""

@@ -31,7 +31,9 @@ def timeline(store: JobStore, view: JobView, record: JobRecord) -> list[Moment]:
     moments = [Moment(0, "submitted", record.submitted_at, by, _submitted(record, before))]
     if view.final and view.entry is None:
         state = view.state
-        if state.ended_at is not None:
+        for seq, past in enumerate(store.history(view.ref), 1):
+            moments.append(Moment(seq, past.kind, past.at, past.by, _PAST.get(past.kind, past.kind)))
+        if len(moments) == 1 and state.ended_at is not None:
             what = f"{state.state}{_fault(state)}; its log is kept no more"
             moments.append(Moment(1, state.state, state.ended_at, state.worker or "", what))
         return moments
@@ -40,6 +42,15 @@ def timeline(store: JobStore, view: JobView, record: JobRecord) -> list[Moment]:
         moments.append(Moment(seq, entry.kind, entry.at, entry.by, _told(entry, before)))
         before = entry.state
     return moments
+
+
+_PAST = {
+    "claimed": "an attempt begins",
+    "done": "video made",
+    "queued": "waits again",
+    "closed": "cleaned up",
+}
+"""Of entries that are kept no more, in short."""
 
 
 def _submitted(record: JobRecord, state: JobState) -> str:

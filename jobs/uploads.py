@@ -9,10 +9,19 @@ from pathlib import Path
 
 from ifmdm_core.errors import BadInput, NotFound, Unavailable
 from ifmdm_core.storage import Storage
+from ifmdm_core.uri import Uri
 from jobs.names import check_tenant
 
 TRIES = 4
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
+_NAME = re.compile(rf"(?P<sha256>[0-9a-f]{{64}})({_SUFFIX.pattern})?")
+
+
+def uploaded_digest(root: Uri, tenant: str, uri: str) -> str | None:
+    """sha256 of the bytes at `uri`, where that is something the tenant has uploaded to the store at `root`."""
+    name = uri.removeprefix(str(root.join(f"uploads/{tenant}/")))
+    found = _NAME.fullmatch(name)
+    return found["sha256"] if found else None
 
 
 class Uploads:

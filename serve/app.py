@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 SWEEP_S = 3600.0
 """Seconds between two looks for what was kept long enough."""
+RECORD_S = 5.0
+"""Seconds of the audit log that a gateway which is killed may lose."""
+
+_log = logging.getLogger(__name__)
 
 Routers = Sequence[Callable[[], APIRouter]]
 Pages = Sequence[Callable[[FastAPI, "RenderService", GatewayConfig], None]]
@@ -73,9 +78,10 @@ def _lifespan(service: RenderService) -> Callable[[FastAPI], contextlib.Abstract
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.intake.warm()
-        sweeping = asyncio.create_task(_sweep(service))
+        tasks = [asyncio.create_task(_sweep(service)), asyncio.create_task(_record(service))]
         yield
-        sweeping.cancel()
+        for task in tasks:
+            task.cancel()
         await service.close()
 
     return lifespan
@@ -86,6 +92,15 @@ async def _sweep(service: RenderService) -> None:
         with contextlib.suppress(IfmdmError):  # the store is away; next time then
             await service.sweep()
         await asyncio.sleep(SWEEP_S)
+
+
+async def _record(service: RenderService) -> None:
+    while True:
+        await asyncio.sleep(RECORD_S)
+        try:
+            await service.record()
+        except IfmdmError as error:  # the store is away; nothing is lost yet
+            _log.warning("the audit log is not written: %s", error)
 
 
 async def _told(request: Request, error: Exception) -> Response:

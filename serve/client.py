@@ -126,16 +126,19 @@ class Client:
         controls: RenderControls | None = None,
         *,
         model: str | None = None,
+        consent: str | None = None,
     ) -> Iterator[Streamed]:
         """A render whose pieces are walked through while they are made; leaving the block stops it.
 
         Args:
             portrait: a file, an s3:// URI that the service may read, or the digest of a registered portrait.
             audio: a file, or such a URI.
+            consent: reference to the shown person's consent.
         """
         fields = {"controls": (controls or RenderControls()).model_dump_json(exclude_defaults=True)}
-        if model is not None:
-            fields["model"] = model
+        for name, value in (("model", model), ("consent", consent)):
+            if value is not None:
+                fields[name] = value
         began = time.monotonic()
         with ExitStack() as held:
             files = _inputs(fields, {"portrait": portrait, "audio": audio}, held)
@@ -151,11 +154,12 @@ class Client:
         controls: RenderControls | None = None,
         *,
         model: str | None = None,
+        consent: str | None = None,
         progress: Progress | None = None,
     ) -> Rendered:
         """Renders to the file `output`: the finished, signed one, written whole or not at all. See `stream`."""
         began = time.monotonic()
-        with self.stream(portrait, audio, controls, model=model) as streamed:
+        with self.stream(portrait, audio, controls, model=model, consent=consent) as streamed:
             counter = FrameCounter()
             for piece in streamed:
                 counter.add(piece)
@@ -184,9 +188,18 @@ class Client:
             finally:
                 answer.close()
 
-    def register(self, portrait: str | Path, *, face: str = "auto", paste_back: bool = False) -> str:
+    def register(
+        self,
+        portrait: str | Path,
+        *,
+        face: str = "auto",
+        paste_back: bool = False,
+        consent: str | None = None,
+    ) -> str:
         """The digest of a portrait, which the service keeps."""
         fields = {"face": face, "paste_back": str(paste_back).lower()}
+        if consent is not None:
+            fields["consent"] = consent
         with ExitStack() as held:
             files = _inputs(fields, {"portrait": portrait}, held)
             answer = self._ask("POST", "/v1/identities", data=fields, files=files)

@@ -151,10 +151,21 @@ class ServeConfig(_Settings):
         30, gt=0, description="days a registered portrait is kept after its last use"
     )
     file_days: float = Field(7, gt=0, description="days a finished file is kept")
+    oversight: str | None = Field(
+        None,
+        description="root that deny/ and audit/ lie under; None: of the job store that is served, else `root`",
+    )
+    consent_hook: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that is asked about every portrait; see threat-model.md",
+    )
 
-    @field_validator("root")
+    @field_validator("root", "oversight")
     @classmethod
-    def _absolute(cls, root: str) -> str:
+    def _absolute(cls, root: str | None) -> str | None:
         """Replicas have working folders of their own."""
+        if root is None:
+            return None
         uri = Uri.parse(root)
         return str(Path(uri.path).expanduser().absolute()) if uri.scheme == "file" else str(uri)

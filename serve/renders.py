@@ -9,25 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ifmdm_core.audit import AuditLog
+from ifmdm_core.consent import Permission
 from ifmdm_core.controls import RenderControls
-from ifmdm_core.errors import BadInput, Conflict, NotFound, nearest
+from ifmdm_core.errors import BadInput, IfmdmError, NotFound, nearest
 from ifmdm_core.provenance import sha256_of_file, synthetic_tags
-from ifmdm_core.storage import S3Config
+from ifmdm_core.storage import S3Config, open_storage
 from serve.admission import Admission, Slot
 from serve.config import ServeConfig
 from serve.finished import FinishedFiles, GopSpool
 from serve.flow import FlowRequest, render
-from serve.identities import IdentityStore, StoredPortrait
+from serve.identities import IdentityStore
 from serve.intake import Intake
 from serve.messages import IdentityRef, ModelFacts, Stages
 from serve.metrics import GatewayMetrics, RenderWatch
 from serve.observed_stages import ObservedStages
+from serve.portrait_check import PortraitCheck
+from serve.portraits import NOBODY, Portraits, of_consent
 from serve.render_stream import RenderStream
 from serve.signing import Signer
 
@@ -83,6 +93,7 @@ class RenderRequest:
     portrait_name: str = "the portrait"
     audio_name: str = "the audio"
     """What messages call them."""
+    permission: Permission = field(default_factory=Permission)
 
 
 class RenderService:
@@ -112,6 +123,15 @@ class RenderService:
         self.identities = IdentityStore(config.root, config.identity_days, s3)
         self.files = FinishedFiles(config.root, config.file_days, signer, s3)
         self.intake = intake or Intake()
+        oversight = open_storage(config.oversight or config.root, s3)
+        self.audit = AuditLog(oversight, f"gateway@{socket.gethostname()}")
+        self._portraits = Portraits(
+            self.identities,
+            self.intake,
+            PortraitCheck(oversight, config.consent_hook),
+            self.audit,
+            self.metrics,
+        )
         self.streams: dict[str, RenderStream] = {}
         """Renders under way, by id, until their file is stored."""
 
@@ -121,7 +141,8 @@ class RenderService:
         Args:
             slot: leave taken before; else one is taken here. It is given back when the stream ends, or on an error.
 
-        Raises Busy without a slot, BadInput, NotFound (model, identity), Conflict, Unavailable.
+        Raises Busy without a slot, Forbidden for a portrait that may not be animated, BadInput, NotFound (model,
+        identity), Conflict, Unavailable.
         """
         async with AsyncExitStack() as held:
             held.enter_context(slot or self.admission.take(request.tenant, request.most))
@@ -132,7 +153,14 @@ class RenderService:
                 self.intake.audio(request.audio, self.limits.audio_s, request.audio_name)
             )
             try:
-                identity, stored, note = await self._identity(request, stages.facts.size)
+                found = await self._portraits.find(
+                    request.tenant,
+                    request.portrait,
+                    request.controls,
+                    stages.facts.size,
+                    request.portrait_name,
+                    request.permission,
+                )
                 audio = await audio_task
             finally:
                 audio_task.cancel()
@@ -141,24 +169,26 @@ class RenderService:
                 raise BadInput(
                     f"{audio.name} is too short for one frame at {controls.fps} fps", fix="give longer audio"
                 )
-            facts = stages.facts
+            facts, identity = stages.facts, found.identity
+            inputs = {
+                "portrait": identity.digest,
+                "audio": await asyncio.to_thread(sha256_of_file, request.audio),
+            }
             tags = synthetic_tags(
                 model=facts.name,
                 model_sha256=facts.digest,
-                inputs={
-                    "portrait": identity.digest,
-                    "audio": await asyncio.to_thread(sha256_of_file, request.audio),
-                },
+                inputs=inputs,
                 controls=controls.model_dump(mode="json"),
+                consent=request.permission.consent,
             )
-            width, height = stored.opened(controls.size).size
+            width, height = found.stored.opened(controls.size).size
             watch = self.metrics.render(observed.model)
             stream = RenderStream(
                 id=secrets.token_hex(16),
                 facts=facts,
                 identity=identity,
                 size=(width + width % 2, height + height % 2),
-                note=note,
+                note=found.note,
                 audio=audio,
                 fps=controls.fps,
                 tags=tags,
@@ -168,11 +198,23 @@ class RenderService:
                 finish=self._finish,
             )
             self.streams[stream.id] = stream
-            stream.on_end(lambda: self._ended(stream, watch, observed))
+            digests = {**inputs, "model": facts.digest}
+            stream.on_end(lambda: self._ended(stream, watch, observed, request.permission, digests))
             return stream
 
-    def _ended(self, stream: RenderStream, watch: RenderWatch, observed: ObservedStages) -> None:
+    def _ended(
+        self,
+        stream: RenderStream,
+        watch: RenderWatch,
+        observed: ObservedStages,
+        permission: Permission,
+        digests: dict[str, str],
+    ) -> None:
         self.streams.pop(stream.id, None)
+        self.audit.note(
+            stream.identity.tenant, "rendered", permission.who, stream.id, digests,
+            f"{watch.outcome}{of_consent(permission)}",
+        )  # fmt: skip
         _log.info(
             "render %s", watch.outcome,
             extra={
@@ -184,16 +226,26 @@ class RenderService:
         )  # fmt: skip
 
     async def register(
-        self, tenant: str, portrait: Path, controls: RenderControls, name: str = "the portrait"
+        self,
+        tenant: str,
+        portrait: Path,
+        controls: RenderControls,
+        name: str = "the portrait",
+        permission: Permission = NOBODY,
     ) -> tuple[IdentityRef, str]:
         """Align a portrait (`controls.face`, `paste_back`) and keep it: its identity and a note for the user.
 
-        Raises BadInput as `portrait.open_portrait`, NotFound or Unavailable for the model.
+        Raises Forbidden for one that may not be animated, BadInput as `portrait.open_portrait`, NotFound or
+        Unavailable for the model.
         """
         async with self.models.lease() as stages:
             size = stages.facts.size
-        identity, _, note = await self._stored(tenant, portrait, controls, size, name)
-        return identity, note
+        found = await self._portraits.find(tenant, portrait, controls, size, name, permission)
+        return found.identity, found.note
+
+    async def record(self) -> None:
+        """What was noted for the audit log is in the store. Raises Unavailable, and keeps what is not."""
+        await asyncio.to_thread(self.audit.flush)
 
     async def sweep(self) -> None:
         """Removes what was kept long enough."""
@@ -206,34 +258,8 @@ class RenderService:
             await stream.close()
             await stream.stored()
         self.intake.close()
-
-    async def _identity(self, request: RenderRequest, size: int) -> tuple[IdentityRef, StoredPortrait, str]:
-        if isinstance(request.portrait, Path):
-            return await self._stored(
-                request.tenant, request.portrait, request.controls, size, request.portrait_name
-            )
-        identity = IdentityRef(request.tenant, request.portrait)
-        stored = await asyncio.to_thread(self.identities.get, identity)
-        if len(stored.crop) != size:
-            raise Conflict(
-                f"the portrait was registered for a model of {len(stored.crop)} pixels, this one has {size}",
-                fix="register it again",
-            )
-        if request.controls.paste_back and stored.whole is None:
-            raise BadInput(
-                "paste_back needs the whole picture", fix="register the portrait with paste_back=true"
-            )
-        return identity, stored, ""
-
-    async def _stored(
-        self, tenant: str, path: Path, controls: RenderControls, size: int, name: str
-    ) -> tuple[IdentityRef, StoredPortrait, str]:
-        portrait = await self.intake.portrait(path, controls, size, name)
-        stored = StoredPortrait.of(portrait)
-        known = await asyncio.to_thread(self.identities.has, IdentityRef(tenant, stored.digest))
-        identity = await asyncio.to_thread(self.identities.put, tenant, portrait)
-        self.metrics.identity(new=not known)
-        return identity, stored, portrait.note
+        with suppress(IfmdmError):  # nothing is left to try again
+            await self.record()
 
     async def _finish(self, stream: RenderStream, gops: GopSpool) -> None:
         try:

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     **{name: jobs_app.COMMANDS[name] for name in _FIRST},
     "work": ("infra.commands.jobs_work", "Render what is waiting, on this machine or a Ray cluster"),
     **{name: row for name, row in jobs_app.COMMANDS.items() if name not in _FIRST},
+    "deny": ("infra.commands.jobs_deny", "Portraits that nobody may animate: add, ls, rm"),
 }
 """name -> (module with a typer `app`, help line)."""
 

@@ -88,6 +88,8 @@ def serve(
             jobs, chosen, s3_config(), slots=slots, webhook_secret=webhook_secret,
             private_webhooks=allow_private_webhooks,
         )  # fmt: skip
+        if chosen.oversight is None:  # one deny-list and one audit log for both ways in
+            chosen = chosen.model_copy(update={"oversight": options.root})
     if dry_run:
         print(json.dumps(chosen.model_dump(mode="json"), indent=1))
         return

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("jobs.commands.replay", "Take up dead jobs again, all of them or some"),
     "stats": ("jobs.commands.stats", "Queues, workers, times"),
     "cost": ("jobs.commands.cost", "Busy seconds by job and tenant"),
+    "audit": ("jobs.commands.audit", "Who did what, and whether anybody changed the record of it"),
     "gc": ("jobs.commands.gc", "Remove what was kept long enough"),
     "fsck": ("jobs.commands.fsck", "Check every job, and mend what can be mended"),
     "doctor": ("jobs.commands.doctor", "Check the store, with a fix per fault"),

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.audit import told_cleanup
 from jobs.commands.choosing import OneTenantOption
 from jobs.commands.options import (
     EndpointOption,
@@ -65,6 +66,8 @@ def gc(
     freed.add(collector.webhooks())
     if everything:
         freed.add(collector.uploads(tenants))
+    if yes and freed.objects:
+        told_cleanup(store, freed)
     if as_json:
         print_json({"dry_run": not yes, **asdict(freed)})
         return

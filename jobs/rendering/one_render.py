@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ifmdm_core.consent import Permission
 from ifmdm_core.errors import BadInput
 from ifmdm_core.media.audio import Audio
 from ifmdm_core.media.fragments import finished_mp4
@@ -30,6 +34,7 @@ from serve.flow_motion import MotionTrack
 from serve.identities import IdentityStore
 from serve.intake import Intake
 from serve.messages import IdentityRef, Stages
+from serve.portrait_check import PortraitCheck
 from serve.signing import Signer
 
 Value = TypeVar("Value")
@@ -43,6 +48,7 @@ class Tools:
     bundles: Bundles
     intake: Intake
     identities: IdentityStore
+    check: PortraitCheck
     signer: Signer
     limits: Limits
     clock: Clock
@@ -67,6 +73,8 @@ class OneRender:
         self._watch = Stopwatch(self._metrics, tools.clock)
         self._log = AttemptLog(tools.clock)
         self._storing: Future[None] | None = None
+        self._sha256 = ""
+        """Of the portrait's file."""
 
     def run(self) -> Rendered:
         """Renders; the log and the metrics are in the store afterwards. Raises as `contract.Renderer.render`."""
@@ -126,7 +134,11 @@ class OneRender:
             ),
             "audio": self._call(lambda: fetch(task.audio, "audio", limits.audio_mb, check_audio, audio)),
         }
-        self._log.note("downloaded", **sizes)
+        self._sha256 = self._call(lambda: sha256_of_file(portrait))
+        self._log.note("downloaded", **sizes, portrait_sha256=self._sha256)
+        with named("portrait", task.portrait):
+            name = name_of("portrait", task.portrait)
+            self._call(lambda: self._tools.check.file(name, self._sha256))
 
     def _opened(self, size: int, held: ExitStack) -> _Inputs:
         """The inputs decoded, the portrait aligned for a model of `size` pixels and where the stages find it.
@@ -144,11 +156,18 @@ class OneRender:
         with named("portrait", task.portrait):
             name = name_of("portrait", task.portrait)
             portrait = self._run(intake.portrait(self._room / "portrait", task.controls, size, name))
+            self._call(lambda: self._permit(name, portrait.crop))
         identity = self._call(lambda: self._tools.identities.put(task.tenant, portrait))
         self._log.note(
             "opened", audio_s=audio.duration, audio=sha256, portrait=identity.digest, note=portrait.note
         )
         return _Inputs(audio, sha256, identity, portrait.note)
+
+    def _permit(self, name: str, crop: NDArray[np.uint8]) -> None:
+        """Raises Forbidden for a face that may not be animated."""
+        task = self._task
+        permission = Permission(consent=task.consent)
+        self._tools.check.face(name, crop, task.tenant, permission, sha256=self._sha256, job=task.id)
 
     def _frames(self, stages: Stages, inputs: _Inputs, gops: GopSpool) -> None:
         """All frames, as groups of pictures; the motion is kept as soon as it is known."""

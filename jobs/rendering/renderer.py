@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ifmdm_core.storage import Storage, open_storage
 from jobs.clock import Clock, SystemClock
 from jobs.rendering.bundles import Bundles
 from jobs.rendering.contract import Rendered, Report, Task
@@ -15,6 +16,7 @@ from jobs.rendering.one_render import OneRender, Tools
 from serve.config import ServeConfig
 from serve.identities import IdentityStore
 from serve.intake import Intake
+from serve.portrait_check import PortraitCheck
 from serve.signing import Signer
 
 
@@ -24,6 +26,7 @@ class FlowRenderer:
     Args:
         config: of the service whose stages are used: root, limits, signing.
         bundles: opened and closed with the renderer.
+        oversight: root of the deny-list: the job store; None takes the one that the configuration names.
         signer: None opens the one that the configuration names.
 
     Raises as `Signer.open` and `Bundles.open`.
@@ -34,15 +37,19 @@ class FlowRenderer:
         config: ServeConfig,
         bundles: Bundles,
         *,
+        oversight: Storage | None = None,
         signer: Signer | None = None,
         clock: Clock | None = None,
     ) -> None:
+        oversight = oversight or open_storage(config.oversight or config.root)
+        check = PortraitCheck(oversight, config.consent_hook)
         signer = signer or Signer.open(config.signing, config.root)  # first: it may raise
         self._tools = Tools(
             loop=LoopThread(),
             bundles=bundles,
             intake=Intake(),
             identities=IdentityStore(config.root, config.identity_days),
+            check=check,
             signer=signer,
             limits=config.gateway.limits,
             clock=clock or SystemClock(),

@@ -45,7 +45,7 @@ class HostedWorker:
         storage = open_storage(options.root, options.s3)
         JobStore(storage, host).check_layout()
         self._options, self._places = options, Places(options.s3)
-        self._renderer = FlowRenderer(options.serve, bundles)
+        self._renderer = FlowRenderer(options.serve, bundles, oversight=storage)
         self.process = WorkerProcess(
             storage,
             self._places,

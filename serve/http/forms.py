@@ -15,6 +15,9 @@ from ifmdm_core.errors import BadInput
 FACE = r"^(auto|none|[0-9]{1,4}|[0-9]{1,6}(,[0-9]{1,6}){3})$"
 Upload = Annotated[UploadFile | None, WithJsonSchema({"type": "string", "format": "binary"})]
 Number = Annotated[float | None, Field(ge=0, le=20)]
+CONSENT = Field(
+    None, max_length=500, description="reference to the shown person's consent, kept in the video's record"
+)
 
 
 class ControlsForm(BaseModel):
@@ -68,6 +71,7 @@ class RenderForm(ControlsForm):
     audio: Upload = Field(None, description="speech, any common format")
     audio_uri: str | None = Field(None, max_length=2000, description="or where it is: s3://…, a path")
     model: str | None = Field(None, max_length=200, description="name of a served model")
+    consent: str | None = CONSENT
     delivery: Literal["stream", "file"] = Field(
         "stream", description="the video while it is made, or the address of the signed file once it is"
     )
@@ -82,3 +86,4 @@ class IdentityForm(BaseModel):
     portrait_uri: str | None = Field(None, max_length=2000, description="or where it is: s3://…, a path")
     face: str | None = Field(None, pattern=FACE, description="auto, none, N-th largest from 0, or x,y,w,h")
     paste_back: bool | None = Field(None, description="keep the whole photo, to paste the face back into it")
+    consent: str | None = CONSENT

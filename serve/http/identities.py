@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form
 from pydantic import BaseModel, Field
 
 from ifmdm_core.config import validate
+from ifmdm_core.consent import Permission
 from ifmdm_core.controls import RenderControls
 from serve.http.forms import IdentityForm
 from serve.http.inputs import given_file
@@ -33,10 +34,11 @@ async def register(
     form: Annotated[IdentityForm, Form()], service: Service, who: Who, folder: Folder
 ) -> RegisteredIdentity:
     """Finds the face, keeps the aligned picture for this tenant, and forgets it some time after its last use."""
+    permission = Permission(who.name, form.consent, who.consent == "required")
     path, name = await given_file(
         form.portrait, form.portrait_uri, "portrait", service.limits.portrait_mb, who, folder
     )
     given = {"face": form.face, "paste_back": form.paste_back}
     controls = validate(RenderControls, {k: v for k, v in given.items() if v is not None}, where="controls")
-    identity, note = await service.register(who.tenant, path, controls, name)
+    identity, note = await service.register(who.tenant, path, controls, name, permission)
     return RegisteredIdentity(digest=identity.digest, note=note)

@@ -52,7 +52,7 @@ async def listed(service: Service, who: Who) -> list[ServedModel]:
 
 
 @router.post("/v1/models", summary="Serve another bundle", responses=problems(404, 409, 422, 503))
-async def switch(request: Request, wanted: Switch, who: Admin) -> ServedModel:
+async def switch(request: Request, wanted: Switch, service: Service, who: Admin) -> ServedModel:
     """Deploys it beside the old one, tries it with a render, then switches; renders under way finish with the old one.
 
     Answers when that is done, which takes as long as loading it does. A bundle that cannot be read or does not render
@@ -65,7 +65,9 @@ async def switch(request: Request, wanted: Switch, who: Admin) -> ServedModel:
     if lock.locked():
         raise Conflict("another model is being rolled out", fix="wait until that is done")
     async with lock:
-        return _served(await roll_out(wanted.uri, wanted.sha256), True)
+        facts = await roll_out(wanted.uri, wanted.sha256)
+        service.audit.note(who.tenant, "model switched", who.name, facts.name, {"model": facts.digest})
+        return _served(facts, True)
 
 
 def _served(facts: ModelFacts, default: bool) -> ServedModel:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from ifmdm_core.consent import Permission
 from ifmdm_core.errors import BadInput, Cancelled
 from serve.http.forms import RenderForm
 from serve.http.inputs import given_file
@@ -90,6 +91,7 @@ async def render(
             model=form.model,
             portrait_name=portrait_name,
             audio_name=audio_name,
+            permission=Permission(who.name, form.consent, who.consent == "required"),
         ),
         slot,
     )

@@ -39,6 +39,9 @@ class Caller(BaseModel):
     )
     per_minute: float | None = Field(None, gt=0, description="API calls a minute; None is any number")
     inputs: tuple[str, ...] = Field((), description="folders and s3:// prefixes that URIs may lie in")
+    consent: Literal["optional", "required"] = Field(
+        "optional", description="whether portraits need a reference to the shown person's consent"
+    )
 
     def may(self, scope: Scope) -> bool:
         """Whether it holds `scope`; an admin holds all."""

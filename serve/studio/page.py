@@ -61,6 +61,12 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                         max_lines=1,
                         elem_id="ifmdm-registered",
                     )
+                consent = gr.Textbox(
+                    label="Reference to the shown person's consent",
+                    placeholder="where a token needs one",
+                    max_lines=1,
+                    elem_id="ifmdm-consent",
+                )
                 controls = _controls(config.limits.steps)
             with gr.Column(min_width=300):
                 with gr.Row():
@@ -91,7 +97,9 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
                 with logs.request(identifier):
                     caller = caller_of(request.request.scope)
                     most = None if caller.renders is None else math.ceil(caller.renders / config.replicas)
-                    asked = session.request_of(form, caller.tenant, most)
+                    asked = session.request_of(
+                        form, caller.tenant, most, caller.name, caller.consent == "required"
+                    )
                     playback = playbacks.start(await service.open(asked), caller.tenant)
                 running[name] = playback
                 try:
@@ -113,7 +121,7 @@ def studio_page(service: RenderService, playbacks: Playbacks, config: GatewayCon
         # Gradio's own preprocessing would open the files in this process; RenderService does it in a limited child.
         start.click(
             on_render,
-            [portrait, registered, audio, *controls],
+            [portrait, registered, audio, *controls, consent],
             [player, message, drawing, file],
             preprocess=False,
             show_progress="hidden",

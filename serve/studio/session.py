@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ifmdm_core.config import validate
+from ifmdm_core.consent import Permission
 from ifmdm_core.controls import RenderControls
 from ifmdm_core.errors import BadInput, Cancelled, IfmdmError
 from serve.renders import RenderRequest
@@ -37,6 +38,8 @@ class Form:
     guidance: Any
     steps: Any
     seed: Any
+    consent: Any = None
+    """Reference to the shown person's consent."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,13 @@ class View:
     file: str | None = None
 
 
-def request_of(form: Form, tenant: str, most: int | None) -> RenderRequest:
+def request_of(
+    form: Form, tenant: str, most: int | None, who: str = "", consent_required: bool = False
+) -> RenderRequest:
     """The render that the form asks for.
+
+    Args:
+        who: name of the caller's token.
 
     Raises BadInput for what is missing or out of range, in the words of the page.
     """
@@ -76,6 +84,7 @@ def request_of(form: Form, tenant: str, most: int | None) -> RenderRequest:
         most=most,
         portrait_name=_name(form.portrait, "the registered portrait"),
         audio_name=_name(form.audio, "the recording"),
+        permission=Permission(who, str(form.consent or "").strip()[:500] or None, consent_required),
     )
 
 
