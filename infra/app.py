@@ -162,13 +162,14 @@ def running(
 
 
 def jobs_on_gateway(jobs: WorkOptions) -> tuple[Routers, Pages]:
-    """What the gateway has more where it knows a job store: /v1/jobs, and the page /jobs."""
+    """What the gateway has more where it knows a job store: /v1/jobs, the page /jobs, and figures of it."""
     from functools import partial
 
     from jobs.api import router_for
-    from jobs.page import add_jobs_page
+    from jobs.page import add_job_figures, add_jobs_page
 
-    return (partial(router_for, jobs.root, jobs.s3),), (partial(add_jobs_page, root=jobs.root, s3=jobs.s3),)
+    pages = tuple(partial(add, root=jobs.root, s3=jobs.s3) for add in (add_jobs_page, add_job_figures))
+    return (partial(router_for, jobs.root, jobs.s3),), pages
 
 
 def pages_of(config: ServeConfig) -> Pages:

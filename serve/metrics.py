@@ -130,6 +130,10 @@ class GatewayMetrics:
         """Begins an admitted render, its request fully read."""
         return RenderWatch(model, self)
 
+    def include(self, collector: Collector) -> None:
+        """Tells somebody else's figures beside these from now on."""
+        self._registry.register(collector)
+
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All figures as text, and its content type: Prometheus's format, or OpenMetrics where asked for."""
         encode, content_type = choose_encoder(accept)

@@ -27,3 +27,14 @@ def add_jobs_page(
     from jobs.page.sights import Sights
 
     app.include_router(routes(Sights(open_storage(root, s3)), studio=config.studio))
+
+
+def add_job_figures(
+    app: FastAPI, service: RenderService, config: GatewayConfig, *, root: str, s3: S3Config | None = None
+) -> None:
+    """Adds what Prometheus is told of the job store to the gateway's own figures; see `add_jobs_page`."""
+    from jobs.clock import SystemClock
+    from jobs.figures import JobFigures
+    from jobs.store import JobStore
+
+    service.metrics.include(JobFigures(JobStore(open_storage(root, s3), "figures", SystemClock())))
