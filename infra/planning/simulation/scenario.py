@@ -68,19 +68,19 @@ class Scenario(_Settings):
     workers: WorkerPlan = Field(default_factory=lambda: WorkerPlan(), description="job workers")
     speech: StagePlan = Field(
         StagePlan(
-            scaling=Scaling(least=1, most=8, target=1.5, downscale_delay_s=300, backlog=400), per_node=2
+            scaling=Scaling(least=2, most=8, target=3, downscale_delay_s=300, backlog=400), per_node=2
         ),
         description="the speech encoder",
     )
     motion: StagePlan = Field(
         StagePlan(
-            scaling=Scaling(least=2, most=32, target=1.5, downscale_delay_s=300, backlog=100), per_node=1
+            scaling=Scaling(least=4, most=32, target=3, downscale_delay_s=300, backlog=200)
         ),
         description="the motion sampler",
     )
     decoder: StagePlan = Field(
         StagePlan(
-            scaling=Scaling(least=8, most=200, target=1.5, downscale_delay_s=300, backlog=20), per_node=1
+            scaling=Scaling(least=20, most=200, target=3, downscale_delay_s=300, backlog=40)
         ),
         description="the frame decoder",
     )
