@@ -19,7 +19,7 @@ _NAME = re.compile(rf"(?P<sha256>[0-9a-f]{{64}})({_SUFFIX.pattern})?")
 
 def uploaded_digest(root: Uri, tenant: str, uri: str) -> str | None:
     """sha256 of the bytes at `uri`, where that is something the tenant has uploaded to the store at `root`."""
-    name = uri.removeprefix(str(root.join(f"uploads/{tenant}/")))
+    name = uri.removeprefix(f"{root.join(f'uploads/{tenant}')}/")
     found = _NAME.fullmatch(name)
     return found["sha256"] if found else None
 
