@@ -12,7 +12,7 @@ TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n`]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S
 )
-_MARK = re.compile(r"<!-- (?P<kind>run by|not run): (?P<what>.+?) -->\s*\Z", re.S)
+_MARK = re.compile(r"<!-- (?P<kind>run by|not run): (?P<what>(?:(?!-->).)+?) -->\s*\Z", re.S)
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _LINK = re.compile(r"\]\(([^()\s]+(?:\([^()\s]*\))?)\)|<(?:img|a)\b[^>]*?(?:src|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.M)

@@ -7,6 +7,7 @@ block of commands or Python says which test runs it or why none does, every link
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,12 @@ def test_every_guide_is_reached_from_the_readme() -> None:
                     found.add(name)
                     todo.append(name)
     assert set(names()) <= found
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {Path(link).name for name in names() for _, link in read(name).links}
+    pictures = {path.name for ext in ("png", "jpg", "svg") for path in (ROOT / "docs").rglob(f"*.{ext}")}
+    assert pictures <= shown
 
 
 def test_the_readme_has_every_command_and_begins_with_the_two() -> None:
