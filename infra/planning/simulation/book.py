@@ -50,18 +50,9 @@ class Book:
         """A job is submitted now."""
         self._count += 1
         now, id = self.clock.now(), f"{self._count:032x}"
-        job = RenderJob.model_construct(
-            **{
-                **{
-                    name: field.get_default(call_default_factory=True)
-                    for name, field in RenderJob.model_fields.items()
-                },
-                "portrait": "s3://simulated/a.png", "audio": "s3://simulated/a.wav",
-                "output": f"s3://simulated/{id}.mp4",
-                "controls": RenderControls.model_construct(steps=planned.steps, size=planned.size),
-            }
-        )  # fmt: skip
-        record = JobRecord(
+        controls = RenderControls.model_construct(steps=planned.steps, size=planned.size)
+        job = _JOB.model_copy(update={"output": f"s3://simulated/{id}.mp4", "controls": controls})
+        record = JobRecord.model_construct(
             tenant=planned.tenant, id=id, nonce="n", submitted_at=now, digest="d", bundle_uri="demo", bundle=BUNDLE,
             holder=1, inputs={"portrait": _PINNED, "audio": _PINNED}, given=[], job=job,
         )  # fmt: skip
@@ -80,3 +71,4 @@ class Book:
 
 
 _PINNED = Pinned(etag="1", size=1)
+_JOB = RenderJob(portrait="s3://simulated/a.png", audio="s3://simulated/a.wav", output="s3://simulated/0.mp4")

@@ -67,21 +67,15 @@ class Scenario(_Settings):
     )
     workers: WorkerPlan = Field(default_factory=lambda: WorkerPlan(), description="job workers")
     speech: StagePlan = Field(
-        StagePlan(
-            scaling=Scaling(least=2, most=8, target=3, downscale_delay_s=300, backlog=400), per_node=2
-        ),
+        StagePlan(scaling=Scaling(least=2, most=8, target=3, downscale_delay_s=300, backlog=400), per_node=2),
         description="the speech encoder",
     )
     motion: StagePlan = Field(
-        StagePlan(
-            scaling=Scaling(least=4, most=32, target=3, downscale_delay_s=300, backlog=200)
-        ),
+        StagePlan(scaling=Scaling(least=4, most=32, target=3, downscale_delay_s=300, backlog=200)),
         description="the motion sampler",
     )
     decoder: StagePlan = Field(
-        StagePlan(
-            scaling=Scaling(least=20, most=200, target=3, downscale_delay_s=300, backlog=40)
-        ),
+        StagePlan(scaling=Scaling(least=20, most=200, target=3, downscale_delay_s=300, backlog=40)),
         description="the frame decoder",
     )
     spot: Spot = Field(default_factory=lambda: Spot(), description="losses of nodes")
