@@ -19,12 +19,12 @@ from ifmdm_core.denylist import DenyList
 from ifmdm_core.errors import Conflict, Forbidden, NotFound, Unavailable, Unsupported
 from jobs.gc import Freed
 from jobs.listing import Job, Which, find, read_job
-from jobs.names import Kept, day, tenant_key
+from jobs.names import JobRef, Kept, day, tenant_key
 from jobs.store import JobStore
 from jobs.timeline import timeline
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Told:
     """One line."""
 
@@ -35,7 +35,7 @@ class Told:
     who: str
     subject: str
     note: str = ""
-    digests: dict[str, str] = field(default_factory=dict, compare=False)
+    digests: dict[str, str] = field(default_factory=dict)
     source: str = "audit"
     """`job`: the job's own log; `audit`: the audit log."""
 
@@ -77,10 +77,13 @@ def lines(store: JobStore, tenants: tuple[str, ...] | None = None, since: float 
         for t in events(store.storage, tenants, since)
     ]
     age = None if not since else max(0.0, store.clock.now() - since)
+    seen: set[JobRef] = set()
     for job in itertools.chain(find(store, Which(tenants, since_s=age)), _records(store, tenants, since)):
-        with contextlib.suppress(NotFound, Conflict, Unsupported):
-            found += [told for told in _of_job(store, job) if told.at >= since]
-    return sorted(found)
+        if job.ref not in seen:
+            seen.add(job.ref)
+            with contextlib.suppress(NotFound, Conflict, Unsupported):
+                found += [told for told in _of_job(store, job) if told.at >= since]
+    return sorted(found, key=lambda told: told.at)  # what one job says stays in its order
 
 
 def verify(store: JobStore, kept_days: float | None = None) -> Checked:

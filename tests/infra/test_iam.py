@@ -10,17 +10,23 @@ from typing import Any
 import boto3
 import pytest
 
+from ifmdm_core.denylist import Denial, DenyList, Entry
 from ifmdm_core.errors import Forbidden
 from ifmdm_core.storage import S3Config, open_storage
 from jobs import steer
+from jobs.audit import lines
 from jobs.fsck import repair_when_due
+from jobs.gc import collect
+from jobs.init import let_in
+from jobs.names import output_holder
 from jobs.store import JobStore
 from jobs.sweeper import Sweeper
-from jobs.tenants import Places
+from jobs.tenants import Places, TenantPolicy
 from tests.jobs.small_store import SmallStore
 
 IAM = Path(__file__).parents[2] / "infra" / "iam"
 ROOT = "iam"
+USERS = ("submitter", "worker", "reader", "operator")
 
 As = Callable[[str], S3Config]
 
@@ -34,8 +40,10 @@ def policy(name: str) -> dict[str, Any]:
     }.items():  # fmt: skip
         text = text.replace(word, value)
     found: dict[str, Any] = json.loads(text)
+    # The server of the tests knows no conditions: neither s3:prefix, nor what is denied under some only.
+    found["Statement"] = [statement for statement in found["Statement"] if statement["Effect"] == "Allow"]
     for statement in found["Statement"]:
-        statement.pop("Condition", None)  # the server of the tests knows no s3:prefix
+        statement.pop("Condition", None)
     return found
 
 
@@ -46,7 +54,7 @@ def as_(s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     iam = boto3.client("iam", endpoint_url=s3_config.endpoint, region_name="us-east-1")
     profiles = []
-    for name in ("submitter", "worker", "reader"):
+    for name in USERS:
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy(name)))
         key = iam.create_access_key(UserName=name)["AccessKey"]
@@ -58,7 +66,7 @@ def as_(s3_config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     yield lambda name: s3_config.model_copy(update={"profile": name})
     monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", float("inf"))
-    for name in ("submitter", "worker", "reader"):
+    for name in USERS:
         iam.delete_user_policy(UserName=name, PolicyName=name)
         for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
             iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
@@ -95,7 +103,7 @@ def test_a_submitter_a_worker_and_a_reader_have_what_they_need(small: SmallStore
 
 
 def test_none_of_them_can_do_more(small: SmallStore, as_: As) -> None:
-    submitter, worker, reader = (_as_user(small, as_(name)) for name in ("submitter", "worker", "reader"))
+    submitter, worker, reader, operator = (_as_user(small, as_(name)) for name in USERS)
     ref = submitter.submit("one", "acme")
     cannot = {
         "submitter writes a log": lambda: submitter.storage.put(ref.log(1), b"{}"),
@@ -105,6 +113,17 @@ def test_none_of_them_can_do_more(small: SmallStore, as_: As) -> None:
         "submitter publishes": lambda: submitter.storage.put("out/one.mp4", b""),
         "worker gives rights": lambda: worker.storage.put("tenants/acme.json", b"{}"),
         "worker deletes a video": lambda: worker.storage.delete("out/one.mp4"),
+        "worker deletes a job's log": lambda: worker.storage.delete(ref.log(1)),
+        "worker deletes a job": lambda: worker.storage.delete(ref.spec),
+        "worker takes back a right": lambda: worker.storage.delete(output_holder(str(ref), 1)),
+        "worker deletes from the audit log": lambda: worker.storage.delete(
+            "audit/acme/changes/00000001.json"
+        ),
+        "operator deletes from the audit log": lambda: operator.storage.delete("audit/acme/changes/1.json"),
+        "submitter writes the audit log": lambda: submitter.storage.put("audit/acme/x/1.json", b""),
+        "submitter denies a portrait": lambda: submitter.storage.put(Entry("0" * 64).key, b"{}"),
+        "worker lifts a denial": lambda: worker.storage.delete(Entry("0" * 64).key),
+        "reader reads the audit log": lambda: reader.storage.get("audit/acme/changes/00000001.json"),
         "reader submits": lambda: reader.storage.put("queue/acme/x", b""),
         "reader cancels": lambda: reader.storage.put(ref.wish(0, "stop"), b"{}"),
         "reader reads another tenant": lambda: reader.storage.get("attempts/other/x/1/log.jsonl"),
@@ -115,6 +134,41 @@ def test_none_of_them_can_do_more(small: SmallStore, as_: As) -> None:
         except Forbidden:
             continue
         pytest.fail(what)
+
+
+def test_an_operator_lets_in_denies_cleans_up_and_reads_what_was_told(small: SmallStore, as_: As) -> None:
+    operator, submitter = _as_user(small, as_("operator")), _as_user(small, as_("submitter"))
+    ref = submitter.submit("one", "acme")
+    steer.stop(operator.store, ref, "cancel")
+    let_in(operator.store, "umbrella", TenantPolicy(cap=3))
+    DenyList(operator.storage).add(Entry("0" * 64), Denial(reason="she asked us to"))
+    assert not collect(operator.store, keep_days=0, dry_run=False).problems
+    assert operator.view(ref).final
+    told = lines(operator.store)
+    assert [(line.what, line.subject) for line in told if line.source == "audit"] == [
+        ("policy changed", "tenants/umbrella.json")
+    ]
+    assert [line.what for line in told if line.subject == ref.id] == ["submitted", "cancelled"], told
+
+
+def test_submitters_and_workers_see_the_deny_list(small: SmallStore, as_: As) -> None:
+    operator = _as_user(small, as_("operator"))
+    DenyList(operator.storage).add(Entry("0" * 64), Denial(reason="she asked us to"))
+    for name in ("submitter", "worker"):
+        with pytest.raises(Forbidden, match="she asked us to"):
+            DenyList(_as_user(small, as_(name)).storage).refuse("the portrait", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "folders"), [("worker", {"jobs", "outputs", "audit"}), ("operator", {"audit"})]
+)
+def test_what_was_written_down_is_written_once(name: str, folders: set[str]) -> None:
+    """Enforced where a store knows the condition key (AWS); the server of the tests does not."""
+    statements = json.loads((IAM / f"{name}.json").read_text())["Statement"]
+    (denied,) = (statement for statement in statements if statement["Effect"] == "Deny")
+    assert denied["Action"] == ["s3:PutObject"]
+    assert denied["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    assert set(denied["Resource"]) == {f"arn:aws:s3:::BUCKET/ROOT/{folder}/*" for folder in folders}
 
 
 def _as_user(small: SmallStore, s3: S3Config) -> SmallStore:
