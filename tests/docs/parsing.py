@@ -25,6 +25,8 @@ from tests.docs.shell import KNOWN
 OURS = ("ifmdm_core", "pipelines", "jobs", "serve", "infra", "tests")
 PLACEHOLDER = re.compile(r"^\W*[A-Z][A-Z0-9_:|-]*\W*$|[…<>]|\.\.\.")
 """Stands for a value in a sentence: ID, N|LEAST:MOST, …"""
+_WRITTEN = {"-o", "--out", "--output", "--picture", "--log"}
+"""Options that name what is to be made."""
 
 
 def fault(words: Sequence[str], *, whole: bool = True) -> str | None:
@@ -57,7 +59,7 @@ def ifmdm_fault(arguments: Sequence[str], *, whole: bool = True) -> str | None:
         said = _ifmdm_says(given)
         if whole or said is None:
             return said or missing_path(given)
-        if "missing argument" in said or "missing option" in said:
+        if any(f"missing {what}" in said for what in ("argument", "option", "command")):
             return None
         if "requires an argument" not in said:
             return said
@@ -114,8 +116,10 @@ def option_names() -> frozenset[str]:
 
 
 def missing_path(arguments: Sequence[str]) -> str | None:
-    """The first argument that names a file of this repository that is not there."""
-    for word in arguments:
+    """The first argument that names a file of this repository that is not there. Files to write need not be."""
+    for before, word in zip(["", *arguments], arguments):
+        if before in _WRITTEN:
+            continue
         for part in word.split("="):
             if is_ours(part) and not (ROOT / part).exists():
                 return f"there is no {part}"

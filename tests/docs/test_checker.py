@@ -44,7 +44,7 @@ def broken(name: str, old: str, new: str) -> Document:
         ("docs/serving.md", "curl -sS", "crul -sS", "'crul' is no program"),
         ("docs/serving.md", "  - {name: web-shop,", "  - {name: web-shop", "line 2"),
         ("docs/render.md", "head.render(", "head.render((", "never closed"),
-        ("README.md", "make demo", "make demmo", "no target 'demmo'"),
+        ("README.md", "\nmake demo ", "\nmake demmo ", "no target 'demmo'"),
     ],
 )  # fmt: skip
 def test_a_broken_command_is_named(name: str, old: str, new: str, says: str) -> None:
