@@ -184,6 +184,7 @@ def phone(page: Page, given: argparse.Namespace) -> dict[str, Any]:
 
 def _page(browser: Browser, server: str, token: str | None, size: Any) -> Page:
     context = browser.new_context(viewport=size, accept_downloads=True)
+    context.set_default_timeout(PATIENCE_MS)  # pictures too wait on a busy machine
     if token:
         context.add_cookies([{"name": "ifmdm_token", "value": token, "url": server}])
     page = context.new_page()
