@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show each service of the stack: health, address, process, memory, log.
+    """Show each service of the stack: health, address, process, memory.
 
     The exit code tells: 0 all is well, 75 something is not, 3 nothing was started here.
     """
@@ -41,23 +41,23 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         services = [row.plain() for row in found]
         print(json.dumps({"home": str(where.folder), "healthy": healthy, "services": services}, indent=1))
     else:
-        _print(found)
+        _print(found, where.logs)
     if not healthy:
         raise typer.Exit(Unavailable.exit_code)
 
 
-def _print(found: list[Row]) -> None:
+def _print(found: list[Row], logs: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("service", "health", "address", "pid", "up", "memory", "log"):
+    for name in ("service", "health", "address", "pid", "up", "memory"):
         table.add_column(name, overflow="fold")
     colours = {"ready": "green", "ill": "yellow", "dead": "red"}
     for row in found:
         health = f"[{colours[row.health]}]{row.health}[/]" + (f": {row.why}" if row.why else "")
         memory = f"{row.memory_mb / 1000:.2f} GB" if row.memory_mb is not None else ""
         up = f"{row.up_s / 60:.1f} min" if row.up_s is not None else ""
-        log = shown(Path(row.log)) if row.log else ""
-        table.add_row(row.name, health, row.address, str(row.pid or ""), up, memory, log)
+        table.add_row(row.name, health, row.address, str(row.pid or ""), up, memory)
     Console().print(table)
+    print(f"logs in {shown(logs)}")

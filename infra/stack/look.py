@@ -58,27 +58,27 @@ def rows(place: Place) -> list[Row]:
     services = services_of(place)
     looks = look_at(place, services)
     found = [_row(place, service, looks[service.name]) for service in services]
-    wanted = place.state.settings.workers
-    if wanted:
-        workers = [one for one in marked(place.state.id, ["ray"]) if _title(one).startswith(WORKER)]
-        enough = len(workers) >= wanted
-        why = "" if enough else f"{len(workers)} of {wanted} run"
-        health = "ready" if enough else "ill"
-        memory = _memory_mb(workers)
-        row = Row(
-            "workers",
-            f"{wanted} on render jobs",
-            health,
-            why,
-            place.jobs,
-            None,
-            None,
-            memory,
-            len(workers),
-            "",
-        )
-        found.append(row)
+    if place.state.settings.workers:
+        found.append(_workers(place))
     return found
+
+
+def _workers(place: Place) -> Row:
+    wanted = place.state.settings.workers
+    members = [one for one in marked(place.state.id, ["ray"]) if _title(one).startswith(WORKER)]
+    enough = len(members) >= wanted
+    return Row(
+        name="workers",
+        title=f"{wanted} on render jobs",
+        health="ready" if enough else "ill",
+        why="" if enough else f"{len(members)} of {wanted} run",
+        address="",
+        pid=None,
+        up_s=None,
+        memory_mb=_memory_mb(members),
+        processes=len(members),
+        log="",
+    )
 
 
 def _row(place: Place, service: Service, seen: Look) -> Row:

@@ -126,7 +126,7 @@ def clips(
     from pipelines.run.workers import ClipWorker
 
     with _progress("clips", quiet) as progress, ExitStack() as stack:
-        make = _pool(stack, settings, progress, ClipWorker, dataset, run.parameters, s3)
+        make = _pool(stack, settings, progress, ClipWorker, _place(dataset), run.parameters, s3)
         done = run.run(make, progress)
     _finish(done, progress, summary)
 
@@ -182,7 +182,9 @@ def features(
     from pipelines.run.workers import FeatureWorker
 
     with _progress("features", quiet) as progress, ExitStack() as stack:
-        make = _pool(stack, settings, progress, FeatureWorker, dataset, run.generation_name, run.wanted, s3)
+        make = _pool(
+            stack, settings, progress, FeatureWorker, _place(dataset), run.generation_name, run.wanted, s3
+        )
         done = run.run(make, progress)
     _finish(done, progress, summary)
 
@@ -205,6 +207,11 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 def _reference(text: str | None) -> str | None:
     """A model given by a relative path must mean the same on a worker with another working folder."""
     return str(Path(text).resolve()) if text and Path(text).exists() else text
+
+
+def _place(dataset: str) -> str:
+    """The same for the dataset: a cluster that was started elsewhere has another working folder."""
+    return dataset if "://" in dataset else str(Path(dataset).expanduser().absolute())
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 python -m tests.crash.stack_cycles --cycles 20 --log docs/chaos-stack.log
 
-One cycle out of three, beginning with the second, kills Ray's head with `kill -9` while everything runs: `status` says
-so, and in turns `down` ends what is left, or `up` brings back what is missing and `down` ends that.
+Every third cycle kills Ray's head with `kill -9` while everything runs: `status` says so, and in turns `down` ends what
+is left, or `up` brings back what is missing and `down` ends that. One has its bucket in memory. With --demo the first
+one also goes through `ifmdm demo` and `ifmdm demo --data`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from infra.stack.ports import is_free
+from infra.stack.processes import marked
 from tests.crash.reporting import commit
 
-ROOT = Path(__file__).parents[2]
-CYCLES = ("plain", "head killed, down", "plain", "plain", "head killed, up", "plain")
+CYCLES = ("plain", "head killed, down", "s3", "plain", "head killed, up", "plain")
 """In turns."""
 SHARED = ("/tmp", "/dev/shm")
 """Where temporary files could be left beside the folder that TMPDIR names."""
@@ -55,21 +58,28 @@ class Cycles:
 
     def __init__(self, room: Path, options: Sequence[str] = (), alone: bool = False) -> None:
         """Args: options: of `ifmdm up`. alone: nobody else makes files in `SHARED` meanwhile, so they are looked at."""
-        self.home, self._options, self._alone = room / "home", list(options), alone
+        self.home, self.options, self._alone = room / "home", list(options), alone
         self.temp = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # short: sockets go there
         self._environment = {**os.environ, "TMPDIR": str(self.temp), "IFMDM_HOME": str(self.home)}
 
-    def run(self, cycle: int, kind: str) -> Seen:
-        """One cycle. Raises AssertionError with what it left, or what did not work."""
+    def run(self, cycle: int, kind: str, meanwhile: Callable[[], object] = lambda: None) -> Seen:
+        """One cycle. Raises AssertionError with what it left, or what did not work.
+
+        Args:
+            meanwhile: done while all of it runs.
+        """
         shared = self._shared()
-        up_s = self._timed("up", *self._options)
+        up_s = self._timed("up", *self.options, *(["--s3"] if kind == "s3" else []))
         again_s = self._timed("up")
         seen = self._status(0)
         ids = self._record()
-        mine = _processes_of(ids["id"])
+        mine = marked(ids["id"])
         ports = _listening(mine)
         sessions = {os.getsid(process.pid) for process in mine}
-        if kind != "plain":
+        if kind == "s3":
+            self._bucket_answers()
+        meanwhile()
+        if kind.startswith("head killed"):
             os.kill(ids["services"]["ray"]["pid"], signal.SIGKILL)
             broken = self._status(75)
             assert broken["services"][0]["health"] == "dead", broken["services"][0]
@@ -77,7 +87,7 @@ class Cycles:
             self._timed("up")
             self._status(0)
             ids = self._record()
-            mine = _processes_of(ids["id"])
+            mine = marked(ids["id"])
             ports |= _listening(mine)
             sessions |= {os.getsid(process.pid) for process in mine}
         down_s = self._timed("down")
@@ -85,20 +95,26 @@ class Cycles:
         memory = sum(row["memory_mb"] or 0 for row in seen["services"] if row["pid"]) / 1000
         return Seen(cycle, kind, up_s, again_s, down_s, len(mine), len(ports), round(memory, 2))
 
+    def ifmdm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command on this stack. Raises AssertionError where it fails."""
+        done = self._ifmdm(*words)
+        assert done.returncode == 0, f"ifmdm {' '.join(words)}: {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
     def close(self) -> None:
         """Whatever happened."""
         self._ifmdm("down")
         self.temp.rmdir()
 
     def _nothing_left(self, stack: str, sessions: set[int], ports: set[int], shared: set[str]) -> None:
-        assert (left := [process.cmdline() for process in _processes_of(stack)]) == [], f"processes: {left}"
+        assert (left := [process.cmdline() for process in marked(stack)]) == [], f"processes: {left}"
         assert (left := list(_members(sessions))) == [], f"processes of its sessions: {left}"
-        assert (left := [port for port in ports if _answers(port)]) == [], f"ports: {left}"
+        assert (left := [port for port in ports if not is_free(port)]) == [], f"ports: {left}"
         assert (left := [path.name for path in self.temp.iterdir()]) == [], f"temporary files: {left}"
         if self._alone:
             assert (left := sorted(self._shared() - shared)) == [], f"temporary files: {left}"
         assert not (self.home / "stack.json").exists()
-        assert (self.home / "bucket" / "jobs" / "_store.json").exists(), "data are gone"
+        assert (self.home / "mlflow" / "mlflow.db").exists(), "data are gone"
         self._status(3)
         self._timed("down")  # again, with nothing to do
 
@@ -117,21 +133,26 @@ class Cycles:
 
     def _timed(self, *words: str) -> float:
         began = time.monotonic()
-        done = self._ifmdm(*words)
-        assert done.returncode == 0, f"ifmdm {' '.join(words)}: {done.returncode}: {done.stdout}{done.stderr}"
+        self.ifmdm(*words)
         return round(time.monotonic() - began, 1)
 
-    def _ifmdm(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def _bucket_answers(self) -> None:
+        """A command of a user's, with the variables that `up` prints."""
+        variables = json.loads(self.ifmdm("up", "--json").stdout)["environment"]
+        done = self._ifmdm("jobs", "ls", "--json", **variables)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == []
+
+    def _ifmdm(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "infra.cli", *words],
-            cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False,
+            cwd=self.home.parent, env={**self._environment, **variables}, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
 
-def _processes_of(stack: str) -> list[psutil.Process]:
-    from infra.stack.processes import marked
-
-    return marked(stack)
+def _demo(cycles: Cycles) -> None:
+    cycles.ifmdm("demo")
+    cycles.ifmdm("demo", "--data")
 
 
 def _members(sessions: set[int]) -> Iterator[list[str]]:
@@ -158,17 +179,14 @@ def _listening(processes: list[psutil.Process]) -> set[int]:
     return found
 
 
-def _answers(port: int) -> bool:
-    from infra.stack.ports import is_free
-
-    return not is_free(port)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cycles", type=int, default=20)
     parser.add_argument("--log", type=Path, help="write the report there as well")
     parser.add_argument("--alone", action="store_true", help="nobody else uses the shared temporary folders")
+    parser.add_argument(
+        "--demo", action="store_true", help="also the demo, with its training, in the first cycle"
+    )
     given = parser.parse_args()
     lines = [f"{given.cycles} cycles, commit {commit()}, {platform.platform()}, {os.cpu_count()} cores"]
     print(lines[0], flush=True)
@@ -176,7 +194,10 @@ def main() -> None:
         cycles = Cycles(Path(room), alone=given.alone)
         try:
             for number in range(given.cycles):
-                seen = cycles.run(number, CYCLES[number % len(CYCLES)])
+                demo = given.demo and number == 0
+                seen = cycles.run(
+                    number, CYCLES[number % len(CYCLES)], partial(_demo, cycles) if demo else lambda: None
+                )
                 lines.append(
                     " ".join(f"{name}={str(value).replace(' ', '-')}" for name, value in asdict(seen).items())
                 )
