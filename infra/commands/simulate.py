@@ -53,11 +53,13 @@ def simulate(
         return
     from infra.planning.simulation.day import simulate as play
 
+    told = 0
+
     def say(part: float) -> None:
-        if sys.stderr.isatty():
-            print(
-                f"\r{100 * min(part, 1.0):3.0f} %", end="" if part < 1 else "\n", file=sys.stderr, flush=True
-            )
+        nonlocal told
+        if int(10 * part) > told:
+            told = int(10 * part)
+            print(f"ifmdm: {10 * told} % of the time", file=sys.stderr, flush=True)
 
     found = {
         "scenario": chosen.model_dump(mode="json"), "rates": known.model_dump(mode="json"), **play(chosen, known, say)

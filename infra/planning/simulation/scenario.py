@@ -34,8 +34,8 @@ class Spot(_Settings):
 class WorkerPlan(_Settings):
     """Job workers, each on a node of its own."""
 
-    count: int = Field(12, ge=1, description="workers")
-    slots: int = Field(32, ge=1, description="jobs that each has under way at a time")
+    count: int = Field(40, ge=1, description="workers")
+    slots: int = Field(8, ge=1, description="jobs that each has under way at a time")
     node_hour: float = Field(0.05, ge=0, description="$ for an hour of its node")
 
 
@@ -67,7 +67,7 @@ class Scenario(_Settings):
     )
     workers: WorkerPlan = Field(default_factory=lambda: WorkerPlan(), description="job workers")
     speech: StagePlan = Field(
-        StagePlan(scaling=Scaling(least=2, most=8, target=3, downscale_delay_s=300, backlog=400), per_node=2),
+        StagePlan(scaling=Scaling(least=2, most=8, target=3, downscale_delay_s=300, backlog=400)),
         description="the speech encoder",
     )
     motion: StagePlan = Field(
@@ -95,14 +95,17 @@ class Scenario(_Settings):
         return self
 
     def smaller(self) -> Scenario:
-        """The cut that is simulated: fewer jobs, and as much less of what they run on, but at least one of each."""
+        """The cut that is simulated: fewer jobs, and as much less of what they run on.
 
-        def less(count: float, least: int = 1) -> int:
-            return max(least, round(count * self.cut))
+        What there are two of at least stays two: a single one would make every loss a standstill.
+        """
+
+        def less(count: int) -> int:
+            return max(min(2, count), round(count * self.cut))
 
         def stage(plan: StagePlan) -> StagePlan:
             scaling, waiting = plan.scaling, plan.scaling.backlog
-            bounds = {"least": less(scaling.least, min(1, scaling.least)), "most": less(scaling.most)}
+            bounds = {"least": less(scaling.least), "most": less(scaling.most)}
             return plan.model_copy(
                 update={"scaling": Scaling(**{**scaling.model_dump(), **bounds, "backlog": waiting})}
             )

@@ -120,10 +120,11 @@ def test_replicas_are_what_the_services_policy_says(
 
 
 def test_a_cut_has_that_part_of_jobs_and_machines() -> None:
-    cut = changed(cut=0.25, workers=WorkerPlan(count=8), decoder=stage(4, 40)).smaller()
+    cut = changed(cut=0.25, workers=WorkerPlan(count=12), decoder=stage(4, 40)).smaller()
     assert cut.renders_per_day == 6000
-    assert cut.workers.count == 2
-    assert (cut.decoder.scaling.least, cut.decoder.scaling.most) == (1, 10)
+    assert cut.workers.count == 3
+    assert (cut.decoder.scaling.least, cut.decoder.scaling.most) == (2, 10)
+    assert (cut.speech.scaling.least, cut.speech.scaling.most) == (1, 2)
     assert cut.decoder.scaling.backlog == 20
     assert cut.smaller() == cut
 
