@@ -163,11 +163,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", type=Path, help="write the report there as well")
     arguments = parser.parse_args()
-    lines: list[str] = []
+    if arguments.log:
+        arguments.log.write_text("")
 
     def say(text: str) -> None:
-        lines.append(f"{time.strftime('%X')} {text}")
-        print(lines[-1], flush=True)
+        line = f"{time.strftime('%X')} {text}"
+        print(line, flush=True)
+        if arguments.log:
+            with arguments.log.open("a") as log:
+                log.write(line + "\n")
 
     machine = f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     say(f"seed {arguments.seed}, commit {commit()}, {machine}")
@@ -183,8 +187,6 @@ def main() -> None:
                 say(told(room))
         if arguments.what in ("all", "manifest"):
             say(_words(manifest(arguments.rows, Path(folder, "manifest"))))
-    if arguments.log:
-        arguments.log.write_text("\n".join(lines) + "\n")
 
 
 def told(room: Room) -> str:
