@@ -106,7 +106,7 @@ def _start(home: Home, todo: Plan, here: Path) -> None:
     place, state = todo.place, todo.place.state
     names = [service.name for service in todo.missing]
     home.make()
-    if todo.fresh:
+    if todo.fresh or not Path(state.temp).is_dir():  # the machine was started anew
         state.temp = str(make_temp())
     try:
         require_disk(home.folder, Path(state.temp))

@@ -50,6 +50,7 @@ class Step:
 def steps(place: Place, folder: Path) -> list[Step]:
     """The walk, all of it in `folder` (as it is to be shown in commands)."""
     ray = ("--ray", place.state.services["ray"].address)
+    one = ("--workers", "1")  # there is one shard
     server = ("--server", place.url("gateway"))
     videos, dataset, runs, bundle, report = (
         str(folder / name) for name in ("videos", "set", "runs", "bundle", "report")
@@ -63,12 +64,12 @@ def steps(place: Place, folder: Path) -> list[Step]:
         Step(
             "clips",
             "face clips cut out of the videos, on the stack's Ray",
-            ("ifmdm", "data", "clips", f"{videos}.csv", dataset, "--quiet", *ray),
+            ("ifmdm", "data", "clips", f"{videos}.csv", dataset, "--quiet", *one, *ray),
         ),
         Step(
             "features",
             "speech features and motion vectors of every clip",
-            ("ifmdm", "data", "features", dataset, "--speech", "demo", "--motion", "demo", "--quiet", *ray),
+            ("ifmdm", "data", "features", dataset, "--speech", "demo", "--motion", "demo", "--quiet", *one, *ray),
         ),
         Step("selection", "what is good enough, and who is held out", ("ifmdm", "data", "select", dataset, "good")),
         Step(
