@@ -22,6 +22,7 @@ chaos: $(VENV)/.dev  ## seeded kills and faults under datasets, trainings and re
 	$(BIN)/python -m tests.crash.jobs.mutations --log docs/chaos-jobs-mutations.log
 	$(BIN)/python -m tests.crash.job_processes all --log docs/chaos-job-processes.log
 	$(BIN)/python -m tests.crash.stack_cycles --cycles 20 --demo --log docs/chaos-stack.log
+	$(BIN)/python -m tests.cluster.hosts.cuts --seeds 0:3 --log docs/chaos-hosts.log
 
 clean:  ## end the demo and remove the environment; the demo's data stay (ifmdm down --data removes them)
 	! test -x $(BIN)/ifmdm || $(BIN)/ifmdm down
