@@ -49,10 +49,13 @@ class EntryArgs(BaseModel):
 
     @cached_property
     def resolved(self) -> ServeConfig:
-        """Raises as `infra.app.resolved`."""
+        """With one deny-list and one audit log for both ways in. Raises as `infra.app.resolved`."""
         from infra.app import resolved
 
-        return resolved(self.serve, self.mlflow)
+        found = resolved(self.serve, self.mlflow)
+        if self.jobs is None or found.oversight is not None:
+            return found
+        return found.model_copy(update={"oversight": self.jobs})
 
     def work(self) -> WorkOptions:
         """Raises BadInput without `jobs`, and as `work_options`."""

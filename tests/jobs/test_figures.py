@@ -62,3 +62,9 @@ def test_a_scrape_waits_for_no_store_and_a_lost_store_leaves_the_last_figures(
     (tmp_path / "store").rename(tmp_path / "away")
     figures.refresh()
     assert told(metrics) == before
+
+
+def test_the_guide_lists_every_figure() -> None:
+    guide = (Path(__file__).parents[2] / "docs/runbooks.md").read_text()
+    for spec in METRICS:
+        assert f"| `{spec.name}` | {spec.kind} | {', '.join(spec.labels)} | {spec.help} |" in guide

@@ -19,6 +19,7 @@ from infra.grafana.dashboard import ROWS
 from infra.grafana.queries import METRICS
 from serve.metrics import outcome_of
 from serve.protection.replies import REASONS
+from tests.docs.documents import read as read_guide
 
 ROOT = Path(__file__).parents[3]
 EXPRESSIONS = {
@@ -39,6 +40,11 @@ SERIES = {
 
 
 def test_the_files_are_what_the_code_makes() -> None:
+    assert read_guide("docs/kubernetes.md").block("infra.grafana").text.split() == [
+        "python",
+        "-m",
+        "infra.grafana",
+    ]
     for path, text in files().items():
         assert path.read_text() == text, f"{path.name} is old: python -m infra.grafana"
 

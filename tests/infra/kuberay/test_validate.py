@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import infra.kuberay
 from infra.kuberay.render import Files, read
 from infra.kuberay.validate import faults, main
+from tests.docs.documents import read as read_guide
 
 FOLDER = Path(infra.kuberay.__file__).parent
 FILES = read(FOLDER)
@@ -26,7 +27,11 @@ Way = tuple[str | int, ...]
 
 
 def test_the_manifests_have_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
+    python, option, module, *arguments = (
+        read_guide("docs/kubernetes.md").block("kuberay.validate").text.split()
+    )
+    assert (python, option, module) == ("python", "-m", main.__module__)
+    assert main(arguments) == 0
     assert "no fault" in capsys.readouterr().out
 
 
