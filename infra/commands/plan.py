@@ -1,9 +1,8 @@
-"""`ifmdm plan`: what a load takes, or how long jobs take; `ifmdm plan rates`: the rates that it reckons with."""
+"""`ifmdm plan`: what a load takes, or how long jobs take, from measured rates (`ifmdm plan rates`)."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ifmdm_core.commands.s3_options import EndpointOption, ProfileOption, RoleOption, s3_config
 from ifmdm_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from infra.planning.workload import PlannedJob
 
 _plan = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-_rates = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 DEFAULT_RATES = "demo-cpu"
 RatesOption = Annotated[
@@ -36,7 +33,9 @@ SECONDS, SLOTS_A_WORKER, SLOTS_HERE = 10.0, 8, 2
 def app(args: list[str], prog_name: str, standalone_mode: bool) -> Any:
     """The command's entry."""
     if args[:1] == ["rates"]:
-        return _rates(args=args[1:], prog_name=f"{prog_name} rates", standalone_mode=standalone_mode)
+        from infra.commands.plan_rates import app as rates_app
+
+        return rates_app(args=args[1:], prog_name=f"{prog_name} rates", standalone_mode=standalone_mode)
     return _plan(args=args, prog_name=prog_name, standalone_mode=standalone_mode)
 
 
@@ -124,82 +123,18 @@ def plan(
         }
         print(json.dumps(report, indent=1))
         return
-    print(_with(known))
+    print(known.about)
     width = max(len(figure.name) for figure in figures)
     for figure in figures:
         why = f"   = {figure.formula}" if explain else ""
         print(f"{figure.name:<{width}}  {_short(figure.value):>10} {figure.unit}{why}".rstrip())
 
 
-@_rates.command()
-def rates(
-    from_jobs: Annotated[
-        str | None,
-        typer.Option(
-            "--from-jobs", metavar="ROOT", help="a job store: logs and metrics of its published jobs"
-        ),
-    ] = None,
-    from_bench: Annotated[
-        Path | None, typer.Option("--from-bench", metavar="FILE", help="what ifmdm bench --json printed")
-    ] = None,
-    datasets: Annotated[
-        Path | None,
-        typer.Option(
-            "--datasets", metavar="FILE", help="a report of extraction speed, as docs/bench-datasets.json"
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="default: printed")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or the name of the GPU that the stages ran on")] = "cpu",
-    cores: Annotated[
-        float | None, typer.Option(help="CPU cores that a stage at work keeps busy; default: this machine's")
-    ] = None,
-    endpoint: EndpointOption = None,
-    profile: ProfileOption = None,
-    role: RoleOption = None,
-) -> None:
-    """Measured rates as a file for --rates, from finished jobs or from a bench."""
-    if (from_jobs is None) == (from_bench is None):
-        raise BadInput("rates come from one source", fix="give --from-jobs ROOT, or --from-bench FILE")
-    command = f"ifmdm plan rates {shlex.join(sys.argv[3:])}"
-    if from_jobs is not None:
-        from ifmdm_core.storage import open_storage
-        from infra.planning.from_jobs import rates_of, read_samples
-        from jobs.store import JobStore
-
-        store = JobStore(open_storage(from_jobs, s3_config(endpoint, profile, role)), "plan")
-        store.check_layout()
-        found = rates_of(read_samples(store), command, device, cores)
-    else:
-        found = _of_bench(from_bench, command, device, cores)
-    if datasets is not None:
-        from ifmdm_core.config import read_mapping, validate
-        from infra.planning.from_bench import DatasetReport, extraction_of
-
-        report = validate(DatasetReport, read_mapping(datasets), where=str(datasets))
-        found = found.model_copy(update={"extraction": extraction_of(report)})
-    if output is None:
-        print(found.model_dump_json(indent=1))
-    else:
-        found.save(output)
-        print(f"{output}: {_with(found)}")
-
-
-def _of_bench(path: Path | None, command: str, device: str, cores: float | None) -> Rates:
-    from ifmdm_core.config import read_mapping, validate
-    from infra.planning.from_bench import BenchReport, rates_of
-    from infra.planning.rates import now
-
-    assert path is not None
-    report = validate(BenchReport, read_mapping(path), where=str(path))
-    return rates_of(report, command, now(), device, cores or 2.0)
-
-
 def _jobs(
     manifest: Path | None, count: int | None, seconds: float, steps: int, size: int | None
 ) -> Sequence[PlannedJob]:
-    from infra.planning.workload import PlannedJob, read_manifest
+    from infra.planning.manifest import read_manifest
+    from infra.planning.workload import PlannedJob
 
     if (manifest is None) == (count is None):
         raise BadInput("which jobs?", fix="give --jobs-manifest FILE, or --jobs N with --speech-seconds S")
@@ -230,7 +165,7 @@ def _tell_makespan(
             )
         )
         return
-    print(_with(rates))
+    print(rates.about)
     print(f"{found.jobs} jobs in {found.seconds:.1f} s, by {workers} x {slots} slots")
     print("busy    " + ", ".join(f"{stage} {100 * part:.0f} %" for stage, part in found.busy.items()))
     print("waiting " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.wait_s.items()))
@@ -252,10 +187,6 @@ def _about(rates: Rates) -> dict[str, Any]:
         "source": rates.source, "machine": rates.machine, "device": rates.device,
         "measured_at": rates.measured_at.isoformat(),
     }  # fmt: skip
-
-
-def _with(rates: Rates) -> str:
-    return f"rates: {rates.source}; {rates.device}, {rates.machine}, {rates.measured_at:%Y-%m-%d}"
 
 
 def _short(value: float) -> str:

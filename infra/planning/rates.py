@@ -75,6 +75,11 @@ class Rates(_Record):
     def on_gpu(self) -> bool:
         return self.device != "cpu"
 
+    @property
+    def about(self) -> str:
+        """One line on where they come from, for people."""
+        return f"rates: {self.source}; {self.device}, {self.machine}, {self.measured_at:%Y-%m-%d}"
+
     def motion_at(self, steps: int) -> Cost:
         """For a number of denoising steps: measured, or in proportion to the nearest that was."""
         nearest = min(self.motion, key=lambda known: (abs(known - steps), known))
