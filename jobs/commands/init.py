@@ -63,6 +63,12 @@ def init(
         list[str] | None,
         typer.Option("--webhook-host", metavar="NAME", help="host that callbacks may go to; repeatable"),
     ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="optional|required", help="whether jobs need a reference to the shown person's consent"
+        ),
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="write a damaged _store.json again")] = False,
     as_json: JsonOption = False,
     endpoint: EndpointOption = None,
@@ -83,7 +89,7 @@ def init(
     given: dict[str, Any] = {
         "inputs": _whole(inputs), "outputs": _whole(outputs), "cap": cap, "weight": weight,
         "models": dict(parse_model(text, s3) for text in models) if models else None,
-        "webhook_hosts": tuple(hosts) if hosts else None,
+        "webhook_hosts": tuple(hosts) if hosts else None, "consent": consent,
     }  # fmt: skip
     change = validate(TenantPolicy, {name: value for name, value in given.items() if value is not None})
     warnings = probe(storage).warnings
@@ -106,6 +112,8 @@ def init(
     print(f"tenant {tenant} ({tenant_key(tenant)}{'' if changed else ', unchanged'})")
     print(f"  inputs   {', '.join(policy.inputs) or 'none: give --allow-input'}")
     print(f"  outputs  {', '.join(policy.outputs) or 'none: give --allow-output'}")
+    if policy.consent == "required":
+        print("  consent  required")
     print(f"  models   {', '.join(f'{name} ({model.sha256[:12]})' for name, model in policy.models.items())}")
     for warning in warnings:
         print(f"warning: {warning}")
