@@ -1,4 +1,4 @@
-"""A room with the files that the documents take for granted, one Ray for their commands, one dataset made by them."""
+"""A room with the files that the documents take for granted, and one dataset made by their commands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from ifmdm_core.storage import S3Config, s3_client
 from tests.docs.documents import ROOT, read
+from tests.docs.one_process import extraction_here
 from tests.docs.typed import run_shell
 
 
@@ -41,18 +42,9 @@ def bucket(room: Path, s3_endpoint: str, s3_config: S3Config) -> S3Config:
 
 
 @pytest.fixture(scope="package")
-def one_ray(bucket: S3Config) -> Iterator[None]:
-    """A cluster that every command joins instead of starting its own; one worker at a time."""
-    from pipelines.run.cluster import connect
-
-    with connect(cpus=1):
-        yield
-
-
-@pytest.fixture(scope="package")
-def dataset(room: Path, one_ray: None) -> Path:
+def dataset(room: Path, bucket: S3Config) -> Iterator[Path]:
     """`set` in the room: drawn people, cut and encoded by the commands of README's second path."""
-    run_shell(
-        read("README.md").block("pipelines.synthetic"), {"--people 6 --seconds 3": "--people 3 --seconds 1.2"}
-    )
-    return room / "set"
+    block = read("README.md").block("pipelines.synthetic")
+    with extraction_here():
+        run_shell(block, {"--people 6 --seconds 3": "--people 3 --seconds 1.2"})
+        yield room / "set"
