@@ -58,6 +58,8 @@ class Service:
     look: Callable[[Place, Started], Look]
     start_s: float
     """Longest wait until it is ready, on a slow machine that does other things too."""
+    after: tuple[str, ...] = ()
+    """Not started before these are ready either, which have little time for their own start."""
     again_after: str | None = None
     """Where this stands in its log it is started once more: it gave up on a busy machine."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -104,6 +106,7 @@ def _mlflow() -> Service:
         address=lambda place: place.url("mlflow"),
         look=lambda place, started: _looked(started, f"{place.url('mlflow')}/health"),
         start_s=300,
+        after=("ray",),  # it is ready before the stages are in any case
         # Without its job runners, for features that are not used here, it has a third of the processes.
         variables={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "OMP_NUM_THREADS": "1"},
     )

@@ -146,7 +146,7 @@ def _until_done(futures: list[Future[None]]) -> None:
 
 
 def _bring_up(turn: _Turn, service: Service, here: Path) -> None:
-    for name in service.needs:
+    for name in (*service.needs, *service.after):
         if name in turn.ready:
             while not turn.ready[name].wait(POLL_S):
                 if turn.over.is_set():

@@ -87,7 +87,7 @@ def test_a_start_that_is_interrupted_ends_what_it_started(room: Room, number: si
 
 def test_what_a_killed_start_leaves_is_ended_by_down(room: Room) -> None:
     process = room.begin("up")
-    while not (room.home / "logs" / "mlflow.log").exists():
+    while not (room.home / "logs" / "ray.log").exists():
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()
