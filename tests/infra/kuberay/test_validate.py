@@ -135,12 +135,8 @@ def _misspelt(key: str, number: int) -> str:
     return usable[number % len(usable)]
 
 
-def _kind_of_place(way: Way) -> Way:
-    return tuple([step for step in way if not isinstance(step, int)][-2:])
-
-
-DISTINCT = list({_kind_of_place(way): way for way in KEYS}.values())
-"""One key of each kind of place: it and the name above it."""
+DISTINCT = list({way[-1]: way for way in KEYS}.values())
+"""Each name once, at some place; the next test takes any."""
 
 
 def test_a_misspelt_key_of_any_kind_is_found() -> None:
@@ -150,11 +146,11 @@ def test_a_misspelt_key_of_any_kind_is_found() -> None:
         name = _misspelt(str(way[-1]), random_number(1000))
         if not faults(_renamed(FILES, way, name)):
             missed.append((way, name))
-    assert len(DISTINCT) > 300
+    assert len(DISTINCT) > 200
     assert not missed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(KEYS), st.integers(0, 1000))
 def test_a_misspelt_key_anywhere_is_found(way: Way, number: int) -> None:
     assert faults(_renamed(FILES, way, _misspelt(str(way[-1]), number)))
@@ -169,7 +165,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("file", "flag"), COMMANDS)
 def test_a_misspelt_flag_is_found(file: str, flag: str) -> None:
-    for number in range(3, 9):
+    for number in (3, 6):
         typo = "--" + _misspelt(flag.removeprefix("--"), number).lower()
         text = re.sub(rf"{flag}(?![\w-])", typo, (FOLDER / file).read_text())
         if typo != flag:
