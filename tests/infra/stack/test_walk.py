@@ -43,7 +43,8 @@ def test_it_goes_on_where_a_command_failed(
     first, then = tmp_path / "first", tmp_path / "then"
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys\nwith open(sys.argv[1], 'a') as file:\n    file.write('x')\nsys.exit(sys.argv[2] if sys.argv[2:] else 0)"
+        "import sys\nwith open(sys.argv[1], 'a') as file:\n    file.write('x')\n"
+        "sys.exit(sys.argv[2] if sys.argv[2:] else 0)"
     )
     good = walk.Step("good", "", ("python", str(program), str(first)))
     bad = walk.Step("bad", "", ("python", str(program), str(then), "no"))
