@@ -42,11 +42,10 @@ def simulate(
     Jobs are claimed by the scheduler of real workers, from a real job store in memory; replicas follow Ray Serve's
     rules and the service's own policy. What takes time comes from --rates. The same seed gives the same figures.
     """
-    from ifmdm_core.config import load_config
     from infra.planning.rates import load_rates
-    from infra.planning.simulation.scenario import Scenario
+    from infra.planning.simulation.scenario import load_scenario
 
-    chosen = load_config(Scenario, scenario, settings or ())
+    chosen = load_scenario(scenario, settings or ())
     known = load_rates(rates)
     if dry_run:
         print(json.dumps(chosen.model_dump(mode="json"), indent=1))

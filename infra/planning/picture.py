@@ -52,7 +52,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
             label="nodes lost" if not number else None,
         )
     replicas.set_ylabel("replicas (dotted: wanted)")
-    replicas.set_yscale("symlog", linthresh=10)
+    replicas.set_ylim(bottom=0)
     replicas.legend(loc="upper left", ncols=4, fontsize="small")
     used.set_ylabel("replicas' time used, %")
     used.set_ylim(0, 100)

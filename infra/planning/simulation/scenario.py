@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ifmdm_core.config import read_mapping, set_value, validate
 from infra.planning.workload import TenantHabits
 from serve.config import Scaling
 
@@ -117,3 +122,25 @@ class Scenario(_Settings):
                 "speech": stage(self.speech), "motion": stage(self.motion), "decoder": stage(self.decoder),
             }
         )  # fmt: skip
+
+
+def load_scenario(path: Path | None, settings: Iterable[str]) -> Scenario:
+    """The defaults, changed by a YAML or JSON file and by `a.b=c`: what a group does not name stays as it is.
+
+    Raises NotFound, BadInput naming the setting.
+    """
+    given = read_mapping(path) if path is not None else {}
+    for setting in settings:
+        set_value(given, setting)
+    values = _changed(Scenario().model_dump(mode="json"), given)
+    return validate(Scenario, values, where=str(path) if path is not None else "--set")
+
+
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(values)
+    for name, change in changes.items():
+        before = found.get(name)
+        if isinstance(before, Mapping) and isinstance(change, Mapping):
+            change = _changed(before, change)
+        found[name] = change
+    return found

@@ -86,6 +86,23 @@ def test_a_short_day_is_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert picture.stat().st_size > 10_000
 
 
+def test_one_setting_leaves_the_others_of_its_group(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "day.yaml").write_text("hours: 3\ndecoder: {scaling: {most: 50}}\n")
+    setting = ("--set", "decoder.scaling.target=2")
+    _, out, _ = run(capsys, "simulate", str(tmp_path / "day.yaml"), *setting, "--dry-run")
+    _, default, _ = run(capsys, "simulate", "--dry-run")
+    found, before = json.loads(out), json.loads(default)
+    assert (found["hours"], found["decoder"]["scaling"]["most"], found["decoder"]["scaling"]["target"]) == (
+        3,
+        50,
+        2,
+    )
+    assert found["decoder"]["scaling"]["least"] == before["decoder"]["scaling"]["least"] == 20
+    assert found["motion"] == before["motion"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
