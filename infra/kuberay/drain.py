@@ -9,41 +9,49 @@ grace; job workers give their jobs back. This returns when no actor is left on t
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
+
+from ifmdm_core.errors import Unavailable
 
 LOOK_S = 1.0
 """Between two looks at what is left."""
 
 
 def drain(deadline_s: int) -> int:
-    """How many actors are left on this node in the end. Returns at once where Ray has ended already."""
-    import ray
-    from ray.exceptions import RayError
-    from ray.util.state import list_actors
+    """How many actors are left on this node in the end; 0 at once where Ray has ended already."""
+    from pipelines.run.cluster import connect
 
     until = time.monotonic() + deadline_s
     try:
-        ray.init("auto", log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RayError, RuntimeError):
-        return 0
-    node = ray.get_runtime_context().get_node_id()
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
-            *("--address", ray.get_runtime_context().gcs_address, "--node-id", node),
-            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the pod ends"),
-            *("--deadline-remaining-seconds", str(deadline_s)),
-        ],
-        check=False,  # refused where it drains already, and then it is waited for all the same
-        capture_output=True,
-    )
-    while True:
-        left = len(list_actors(filters=[("node_id", "=", node), ("state", "=", "ALIVE")]))
-        if not left or time.monotonic() > until:
+        with connect(os.environ.get("RAY_ADDRESS", "auto")) as cluster:  # KubeRay sets it
+            import ray
+
+            node = ray.get_runtime_context().get_node_id()
+            _announce(cluster.address, node, deadline_s)
+            while left := _actors(node):
+                if time.monotonic() > until:
+                    break
+                time.sleep(LOOK_S)
             return left
-        time.sleep(LOOK_S)
+    except Unavailable:
+        return 0
+
+
+def _announce(address: str, node: str, deadline_s: int) -> None:
+    """Tells Ray; refused where the node drains already, which is as good."""
+    words = ["--address", address, "--node-id", node, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+    words += ["--reason-message", "the pod ends", "--deadline-remaining-seconds", str(deadline_s)]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", *words]
+    subprocess.run(command, check=False, capture_output=True)
+
+
+def _actors(node: str) -> int:
+    from ray.util.state import list_actors
+
+    return len(list_actors(filters=[("node_id", "=", node), ("state", "=", "ALIVE")]))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ import yaml
 
 import infra.docker
 from ifmdm_core.errors import BadInput
-from infra.kuberay import entry, reduce
+from infra.kuberay import drain, entry, reduce
 from infra.kuberay.entry import EntryArgs
 from infra.kuberay.render import rendered
 from tests.infra.kuberay.test_validate import FILES
@@ -144,3 +144,8 @@ def test_a_definition_is_reduced_to_names_and_types() -> None:
             "d": {"type": "object", "additionalProperties": {"type": "string"}},
         },
     }  # fmt: skip
+
+
+def test_where_ray_has_gone_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert drain.drain(600) == 0
