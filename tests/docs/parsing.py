@@ -43,7 +43,7 @@ def fault(words: Sequence[str], *, whole: bool = True) -> str | None:
         return ifmdm_fault(arguments, whole=whole)
     if program == "make":
         return _make_fault(arguments)
-    if program.startswith("python") and arguments[:1] == ["-m"]:
+    if program.startswith("python") and arguments[:1] == ["-m"] and len(arguments) > 1:
         return module_fault(arguments[1], arguments[2:], whole=whole)
     if program.startswith("python") and arguments[:1] == ["-c"]:
         return _python_fault(arguments[1])

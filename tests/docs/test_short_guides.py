@@ -6,6 +6,7 @@ tests/serve/whole/test_examples.py.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ifmdm_core.media.video_writer import VideoWriter
 from ifmdm_core.provenance import synthetic_tags
@@ -21,7 +23,7 @@ from serve.certificates import AUTHORITY
 from serve.config import SigningConfig
 from serve.signing import Signer
 from tests.docs.documents import read
-from tests.docs.typed import run_python, run_shell
+from tests.docs.typed import run_ifmdm, run_python, run_shell
 from tests.docs.workers import instant_worker
 
 
@@ -67,3 +69,26 @@ def test_what_the_serve_commands_would_start(room: Path) -> None:
     demo, cluster, same = map(json.loads, run_shell(replace(block, text=dry)))
     assert demo == same
     assert (cluster["root"], cluster["model"]) == ("s3://bucket/prefix", "s3://bucket/bundles/v3")
+
+
+@pytest.fixture
+def overseen(room: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job store with the tenant acme, which $IFMDM_JOBS means."""
+    monkeypatch.setenv("IFMDM_JOBS", str(room / "overseen"))
+    for words in ((), ("--tenant", "acme", "--allow-input", str(room), "--allow-output", str(room))):
+        code, said = run_ifmdm("jobs", "init", *words)
+        assert code == 0, said
+    return room / "overseen"
+
+
+def test_denying_a_portrait(room: Path, overseen: Path) -> None:
+    digits = hashlib.sha256((room / "photo.jpg").read_bytes()).hexdigest()[:8]
+    added, listed, lifted = run_shell(read("docs/jobs.md").block("ifmdm jobs deny"), {"5e884898": digits})
+    assert "is on the list now" in added
+    assert "she asked us to" in listed
+    assert "is off the list" in lifted
+
+
+def test_who_did_what(overseen: Path) -> None:
+    listed, _ = run_shell(read("docs/jobs.md").block("ifmdm jobs audit"))
+    assert "acme" in listed
