@@ -112,4 +112,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if step.name == "labels":
             step.result.touch()
     if not options.dry_run:
-        print(f"bundle: {options.work / 'bundle'}; try `ifmdm demo --model {options.work / 'bundle'}`")
+        print(f"bundle: {options.work / 'bundle'}; try `ifmdm demo render --model {options.work / 'bundle'}`")
