@@ -169,8 +169,9 @@ def _one_group(job: Job, progress: TrainingProgress, attempt: Attempt) -> None:
 
 def _fit(job: Job) -> None:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
+    from pipelines.training.rendezvous import HostsTorchConfig
     from pipelines.training.worker import work
 
     # Ray's own 60 s are short on a busy machine, or while a node is still coming.
@@ -187,7 +188,7 @@ def _fit(job: Job) -> None:
             scaling_config=ScalingConfig(
                 num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
             ),
-            torch_config=TorchConfig(backend="nccl" if workers.gpus else "gloo"),
+            torch_config=HostsTorchConfig(backend="nccl" if workers.gpus else "gloo"),
             run_config=RunConfig(
                 name=RunFolder.at(job.uri).name,
                 storage_path=notes,
