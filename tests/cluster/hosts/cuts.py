@@ -24,7 +24,7 @@ class Work:
     """The three kinds of work on one cluster: what undisturbed ones end with, and the same with a cut."""
 
     def __init__(self, place: Place) -> None:
-        # A training measures lips on pictures that the encoder's decoder paints, so random weights will not do for it.
+        # A training of stage 2 needs a lip map, which the tiny bundle has not.
         self._extraction = Extraction(place, "demo")
         self._extraction.make("whole")
         self._training = Training(place, self._extraction.uri("whole"), "demo")

@@ -17,7 +17,7 @@ from tests.mlflow_server import MlflowServer
 
 WORKERS = (2, 3)
 SERVICES = 4
-TIMEOUT_S = 400.0
+TIMEOUT_S = 1200.0
 """Longest a command may take; no figure of its speed, machines may be busy."""
 _S3 = """
 import sys
