@@ -49,7 +49,9 @@ def test_the_python_trains_lists_and_resumes(trained: Path) -> None:
     )
     code, said = run_ifmdm("train", "ls", "--json")
     assert code == 0, said
-    assert [run["state"] for run in json.loads(said)] == ["finished"] * 3
+    states = [run["state"] for run in json.loads(said)]
+    assert len(states) >= 3
+    assert set(states) == {"finished"}
 
 
 def test_evaluate_register_promote(trained: Path) -> None:
