@@ -17,11 +17,14 @@ from pathlib import Path
 import yaml
 
 from ifmdm_core.errors import IfmdmError
+from ifmdm_core.provenance import sha256_of_file
 from ifmdm_core.samples import SAMPLES
 from infra.stack.place import Place
 
 MODEL = "demo-walk"
 """Its name in the registry."""
+VERSION = "VERSION"
+"""In a command: the number that the registry gave the bundle."""
 PEOPLE, SECONDS = 6, 2.4
 STEPS, BATCH = 30, 16
 TRAINING = {
@@ -104,7 +107,7 @@ def steps(place: Place, folder: Path) -> list[Step]:
         Step(
             "promote",
             "the champion, if no gate is against it",
-            ("ifmdm", "model", "promote", f"models:/{MODEL}/1", "--gates", str(folder / "gates.yaml")),
+            ("ifmdm", "model", "promote", f"models:/{MODEL}/{VERSION}", "--gates", str(folder / "gates.yaml")),
         ),
         Step(
             "switch",
@@ -139,10 +142,23 @@ def walk(place: Place, folder: Path, say: Say) -> None:
         mark = done / step.name
         over = mark.exists() and not step.always
         say(f"\n{number}/{len(todo)}  {step.about}{' (done before)' if over else ''}")
-        say(f"$ {shlex.join(step.command)}")
+        command = _numbered(place, folder / "bundle", step.command)
+        say(f"$ {shlex.join(command)}")
         if not over:
-            _run(place, step.command)
+            _run(place, command)
             mark.touch()
+
+
+def _numbered(place: Place, bundle: Path, command: Sequence[str]) -> list[str]:
+    if not any(word.endswith(f"/{VERSION}") for word in command):
+        return list(command)
+    from pipelines.registry import api
+
+    digest = sha256_of_file(bundle / "bundle.json")
+    (number,) = (
+        found.version for found in api.versions(MODEL, mlflow=place.url("mlflow")) if found.sha256 == digest
+    )
+    return [word.replace(f"/{VERSION}", f"/{number}") for word in command]
 
 
 def _run(place: Place, command: Sequence[str]) -> None:
