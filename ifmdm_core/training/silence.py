@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ifmdm_core.errors import BadInput
+
 Array = NDArray[np.float32]
 
 LEVELS_DBFS = (None, -60.0, -40.0)
@@ -97,8 +99,16 @@ class SilenceEdit:
 
 
 def completion(lip_map: Array, covariance: Array) -> Array:
-    """[20, L]: the most plausible change of m for a change of lips, given how m varies within clips."""
+    """[20, L]: the most plausible change of m for a change of lips, given how m varies within clips.
+
+    Raises BadInput where the lips do not move, by that map and in those clips.
+    """
     spread = lip_map @ covariance @ lip_map.T  # [L, L]
+    if not np.trace(spread) > 0:
+        raise BadInput(
+            "no lips move in the training clips, by the autoencoder's lip map",
+            fix="take an autoencoder with a lip map (that of a trained bundle), and clips in which people talk",
+        )
     ridge = 1e-3 * np.trace(spread) / len(spread) * np.eye(len(spread))
     return np.asarray(covariance @ lip_map.T @ np.linalg.inv(spread + ridge), np.float32)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ifmdm_core.errors import BadInput
 from ifmdm_core.training.silence import SilenceEdit, close_lips, completion
 
 
@@ -52,3 +53,8 @@ def test_lips_close_and_the_rest_stays():
     assert np.allclose(made @ lip_map.T, wanted, atol=0.02)
     others = [d for d in range(20) if d not in (3, 4)]
     assert np.allclose(made[:, others], motion[:, others], atol=1e-6)
+
+
+def test_lips_that_never_move_are_refused() -> None:
+    with pytest.raises(BadInput, match="no lips move"):
+        completion(np.zeros((3, 20), np.float32), np.eye(20, dtype=np.float32))
