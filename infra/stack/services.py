@@ -24,6 +24,9 @@ OBJECT_STORE_BYTES = 256 << 20
 LOOK_S = 5.0
 """Longest wait for an answer when a service is looked at."""
 
+SERVES = "Ctrl-C ends it."
+"""What `ifmdm serve` says last, once all of it runs."""
+
 Health = Literal["ready", "ill", "dead"]
 """`ill` runs and does not answer as it should; `dead` does not run, or cannot come back on its own."""
 
@@ -178,7 +181,10 @@ def _serve(place: Place) -> Service:
         ]  # fmt: skip
 
     def look(place: Place, started: Started) -> Look:
-        return _looked(started, f"{place.url('gateway')}/readyz")
+        seen = _looked(started, f"{place.url('gateway')}/readyz")
+        if seen == READY and SERVES not in place.home.log("serve").read_text(errors="replace"):
+            return Look("ill", "its job workers are starting")  # the gateway answers before them
+        return seen
 
     named = place.config.model.startswith("models:")
     return Service(
