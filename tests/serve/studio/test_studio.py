@@ -21,7 +21,8 @@ from serve.protection.callers import token_hash
 from serve.verify import verify
 from tests.serve.studio.driver import Page, studio_server
 
-CONTROLS = ("number", 0.5, False, 0.3, 2, 2, 0)
+CONTROLS = ("number", 0.5, False, 0.3, 2, 2, 0, "")
+"""What follows portrait, digest and speech: pose, …, seed, and the reference to a consent."""
 """Pose, its number, intensity left open, intensity, guidance, steps, seed."""
 TOKENS = {"anna": "a" * 40, "bert": "b" * 40}
 
@@ -104,7 +105,7 @@ def test_a_registered_portrait_renders_again(page: Page, portrait: Path, speech:
     told = page.press("ifmdm-render", page.upload(portrait), "", page.upload(speech), *CONTROLS)
     found = re.search(r"registered as <code>([0-9a-f]{64})</code>", told)
     assert found
-    controls = ("hold", 0.5, True, 0.3, 2, 2, 0)
+    controls = ("hold", 0.5, True, 0.3, 2, 2, 0, "form 17")
     assert "Done: 50 frames" in page.press("ifmdm-render", None, found[1], page.upload(speech), *controls)
 
 
@@ -115,8 +116,8 @@ def test_what_cannot_be_rendered_is_said_with_its_fix(
     _speech(tmp_path / "silent.wav", 1, loudness=0)
     picture, sound = page.upload(portrait), page.upload(speech)
     bad_picture, silence = page.upload(tmp_path / "<b>face.jpg"), page.upload(tmp_path / "silent.wav")
-    steps = ("number", 0.5, False, 0.3, 2, 51, 0)
-    seed = ("number", 0.5, False, 0.3, 2, 2, None)
+    steps = ("number", 0.5, False, 0.3, 2, 51, 0, "")
+    seed = ("number", 0.5, False, 0.3, 2, 2, None, "")
     for given, says in (
         ((None, "", sound, *CONTROLS), "there is no portrait.*drop a photo"),
         ((picture, "", None, *CONTROLS), "there is no speech.*record one"),
