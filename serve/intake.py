@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ifmdm_core import errors
 from ifmdm_core.controls import RenderControls
@@ -35,8 +37,12 @@ RECYCLE = 200
 """Files after which a child is replaced: decoders leak."""
 MEMORY = 3 << 30
 """Bytes of data a child may hold; the largest picture that is taken needs under a third."""
-CPU_S, PATIENCE_S = 60, 90.0
-"""Seconds of CPU, and of waiting, that one file may take."""
+CPU_S = 60
+"""Seconds of CPU that one file may take."""
+PATIENCE_S = 90.0
+"""Seconds that a child may do nothing. Not that a file may take: a busy machine is no fault of the file's."""
+NOTHING = 0.01
+"""Share of a CPU below which a child does nothing."""
 _SECRET = re.compile(r"(?i)aws_|token|secret|password|credential|_key$")
 
 
@@ -139,6 +145,7 @@ class Child:
         self._files += 1
         try:
             self._line.sendall(json.dumps(request).encode() + b"\n")
+            self._wait()
             data = self._reader.readline()
             if not data:
                 raise EOFError
@@ -148,6 +155,25 @@ class Child:
         if "error" in answer:
             raise _error(answer)
         return answer
+
+    def _wait(self) -> None:
+        """Until there is an answer, or the child's end. Raises TimeoutError for one that stands still."""
+        spent = self._spent()
+        while not select.select([self._line], [], [], self._patience_s)[0]:
+            before, spent = spent, self._spent()
+            if spent - before < NOTHING * self._patience_s:
+                raise TimeoutError
+
+    def _spent(self) -> float:
+        """Seconds of CPU of the child and what it runs; 0 where there is none any more."""
+        assert self._process is not None
+        spent = 0.0
+        with contextlib.suppress(psutil.Error):
+            child = psutil.Process(self._process.pid)
+            for process in (child, *child.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    spent += sum(process.cpu_times()[:4])
+        return spent
 
     def ensure(self) -> None:
         """A child is there now, an old one or a new one."""
@@ -188,7 +214,7 @@ class Child:
             self._room.cleanup()
 
     def _lost(self, name: str, error: Exception) -> BadInput:
-        how = f"took more than {self._patience_s:g} s"
+        how = f"stood still for {self._patience_s:g} s"
         if self._process is not None and not isinstance(error, TimeoutError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(5)

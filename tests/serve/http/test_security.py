@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import wave
 import zipfile
@@ -18,6 +21,7 @@ import pytest
 from ifmdm_core.errors import BadInput
 from ifmdm_core.storage import S3Config, open_storage
 from serve.intake import Child, Intake
+from tests.serve.gated import until
 from tests.serve.gateways import Gateways, RunningGateway
 from tests.serve.http.test_render import form, frames_of
 
@@ -246,13 +250,40 @@ def test_a_decoder_may_not_think_forever(portrait: Path, tmp_path: Path) -> None
     child.close()
 
 
+class SlowChild(Child):
+    """A child that needs 2.5 s of CPU for its answer."""
+
+    def start(self) -> None:
+        code = (
+            "import socket, sys, time\n"
+            "while time.process_time() < 2.5: pass\n"
+            "socket.socket(fileno=int(sys.argv[1])).sendall(b'{\"square\": 1}\\n')\n"
+            "time.sleep(60)\n"
+        )
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", code, str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
+        self._line, self._reader = ours, ours.makefile("rb")
+
+
+def test_a_decoder_may_be_slow_but_not_stand_still() -> None:
+    child = SlowChild(patience_s=1.0)
+    assert child.ask({"name": "the portrait"}) == {"square": 1}
+    with pytest.raises(BadInput, match=r"the portrait: .*stood still"):
+        child.ask({"name": "the portrait"})
+    child.close()
+
+
 def test_a_decoder_that_is_killed_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     child = Child()
     child.start()
     assert child._process is not None
-    variables = Path(f"/proc/{child._process.pid}/environ").read_bytes().split(b"\0")
+    environment = Path(f"/proc/{child._process.pid}/environ")
+    until(environment.read_bytes, "a program that has just begun has its environment")
+    variables = environment.read_bytes().split(b"\0")
     (place,) = [value.removeprefix(b"TMPDIR=") for value in variables if value.startswith(b"TMPDIR=")]
     (Path(place.decode()) / "half-decoded").write_bytes(b"speech")
     child._process.kill()
@@ -269,7 +300,9 @@ def test_a_child_keeps_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     child = Child()
     child.start()
     assert child._process is not None
-    environment = Path(f"/proc/{child._process.pid}/environ").read_bytes()
+    place = Path(f"/proc/{child._process.pid}/environ")
+    until(place.read_bytes, "a program that has just begun has its environment")
+    environment = place.read_bytes()
     child.close()
     assert b"PYTHONPATH=" in environment
     assert b"AWS_SECRET" not in environment
