@@ -1,6 +1,11 @@
-"""Three hosts with addresses of their own, one of which is cut off at a moment that the commit decides."""
+"""Three hosts with addresses of their own, one of which is cut off at a moment that the commit decides.
+
+Only with IFMDM_THREE_HOSTS=1, as its time on a quiet machine is not known yet. `make chaos` cuts all three kinds of work.
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -8,7 +13,8 @@ from tests.cluster.hosts.cuts import run_all
 from tests.cluster.hosts.network import why_not
 from tests.crash.reporting import seeds_of_this_commit
 
-UNABLE = why_not()
+ASKED = os.environ.get("IFMDM_THREE_HOSTS") == "1"
+UNABLE = why_not() if ASKED else "takes long: IFMDM_THREE_HOSTS=1 runs it"
 
 
 @pytest.mark.skipif(UNABLE is not None, reason=str(UNABLE))
