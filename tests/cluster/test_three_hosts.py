@@ -1,6 +1,7 @@
 """Three hosts with addresses of their own, one of which is cut off at a moment that the commit decides.
 
-Only with IFMDM_THREE_HOSTS=1, as its time on a quiet machine is not known yet. `make chaos` cuts all three kinds of work.
+Only with IFMDM_THREE_HOSTS=1, as its time on a quiet machine is not known yet. `make chaos` cuts all three kinds of
+work.
 """
 
 from __future__ import annotations
