@@ -16,7 +16,7 @@ from tests.mlflow_server import MlflowServer
 from tests.s3_server import S3Server
 from tests.tiny_bundle import make_tiny_bundle
 
-LONGEST = ("tests/serve", "tests/crash", "tests/pipelines/training", "tests/cluster", "tests/pipelines/run")
+LONGEST = ("tests/crash", "tests/pipelines/training", "tests/cluster", "tests/pipelines/run")
 SAMPLES = Path(__file__).parent.parent / "ifmdm_core" / "assets" / "samples"
 
 
@@ -85,8 +85,13 @@ def tiny_bundle(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempP
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest parts first, for two processes to end together; `make test` keeps this order."""
-    items.sort(key=lambda item: (*LONGEST, _part(item.nodeid)).index(_part(item.nodeid)))
+    """Long parts first, for two processes to end together, and last the one whose Ray stays in its process."""
+
+    def place(item: pytest.Item) -> int:
+        part = _part(item.nodeid)
+        return len(LONGEST) + 1 if part == "tests/serve" else (*LONGEST, part).index(part)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)

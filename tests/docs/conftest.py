@@ -15,7 +15,7 @@ from tests.docs.one_process import extraction_here
 from tests.docs.typed import run_shell
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[Path]:
     """The current folder: photo.jpg, speech.wav (1 s), configs/. Variables that a document exports end with it."""
     from tests.benchmarks.serve_clients import Inputs
@@ -33,7 +33,7 @@ def room(tmp_path_factory: pytest.TempPathFactory, portrait: Path) -> Iterator[P
     os.environ.update(variables)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def bucket(room: Path, s3_endpoint: str, s3_config: S3Config) -> S3Config:
     """The S3 server of the tests, found by the environment alone; it has `bucket` and `renders`."""
     os.environ["AWS_ENDPOINT_URL"] = s3_endpoint
@@ -41,7 +41,7 @@ def bucket(room: Path, s3_endpoint: str, s3_config: S3Config) -> S3Config:
     return s3_config
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def dataset(room: Path, bucket: S3Config) -> Iterator[Path]:
     """`set` in the room: drawn people, cut and encoded by the commands of README's second path."""
     block = read("README.md").block("pipelines.synthetic")
