@@ -141,7 +141,7 @@ class Cycles:
         variables = json.loads(self.ifmdm("up", "--json").stdout)["environment"]
         done = self._ifmdm("jobs", "ls", "--json", **variables)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == []
+        assert json.loads(done.stdout)["jobs"] == []
 
     def _ifmdm(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
