@@ -176,7 +176,8 @@ def test_show_still_knows_a_job_that_was_cleaned_up(disk: SmallStore, jobs: Comm
     collect(disk.store, dry_run=False)
     values = jobs.json("show", ref.id, "--link", "1h")
     assert values["record_only"]
-    assert [moment["kind"] for moment in values["timeline"]] == ["submitted", "published"]
+    kinds = [moment["kind"] for moment in values["timeline"]]
+    assert kinds == ["submitted", "claimed", "done", "published"], "its record keeps who wrote what"
     assert values["link"].endswith("/out/a.mp4")
     disk.storage.delete("out/a.mp4")
     assert "no more" in jobs("show", ref.id, "--link", "1h", code=3).err
