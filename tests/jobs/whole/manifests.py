@@ -164,7 +164,12 @@ def _bad_rows(inputs: Inputs, outputs: str) -> list[tuple[Callable[[str], dict[s
     return [
         (lambda out: {"steps": "many"}, True, "controls.steps", "many"),
         (lambda out: {"audio": f"s3://{bucket}/nowhere/x.wav"}, True, "audio", "nothing"),
-        (lambda out: {"output": f"s3://{bucket}-of-others/x.mp4"}, True, "output", "outside"),
+        (
+            lambda out: {"output": out.replace(f"s3://{bucket}/", f"s3://{bucket}-of-others/")},
+            True,
+            "output",
+            "outside",
+        ),
         (lambda out: {"output": f"{outputs}/000000.mp4"}, True, "output", "line 2"),
         (lambda out: {"output": out.replace(".mp4", ".mov")}, True, "output", ".mov"),
         (lambda out: {"size": 63}, True, "controls.size", "63"),
